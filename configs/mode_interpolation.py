@@ -1,0 +1,201 @@
+"""Where diffusion models put samples that the data never had (mode interpolation), and how to tell.
+
+    dfx run mode_interpolation           parts (a)-(c), 3 seeds, under 15 minutes on two cores
+    dfx run mode_interpolation:smoke     every part at toy size, under a minute
+    dfx run mode_interpolation:images    part (d): shapes and digits, under 30 minutes on two cores
+    dfx run mode_interpolation:paper     the paper's own numbers, on an accelerator
+    dfx run mode_interpolation:pod       20 seeds, spread over the devices of a pod
+
+Parts: "gaussians" (a) and (b), "recursion" (c), "pictures" (d). With --config.data.path=FOLDER, or
+the environment variable DFX_DATA, the digits of part (d) are MNIST, read from its standard files;
+without, they are the 8x8 digits that come with scikit-learn.
+
+Source: Aithal, Maini, Lipton, Kolter (2024), arXiv 2406.09358.
+"""
+
+import functools
+import itertools
+import os
+
+from ml_collections import config_dict
+
+from dfx import data
+from dfx.runs import checks
+
+SIZES = ("smoke", "default", "images", "paper", "pod")
+PARTS = ("gaussians", "recursion", "pictures")
+
+
+def get_config(size: str = "default") -> config_dict.ConfigDict:
+    """Return the config of one size."""
+    config = _default()
+    for name, changes in _CHANGES[size].items():
+        if isinstance(changes, dict):
+            config[name].update(changes)
+        else:
+            config[name] = changes
+    return config
+
+
+def _default() -> config_dict.ConfigDict:
+    return config_dict.create(
+        seed=0,
+        num_seeds=3,
+        parts=("gaussians", "recursion"),
+        # The forward process of the paper's code: ten times the usual beta.
+        schedule=dict(num_steps=1000, beta_start=1e-3, beta_end=0.2),
+        net=dict(width=128, depth=3),
+        train=dict(num_steps=8000, batch_size=128, learning_rate=1e-3, chunk=100),
+        # start_index: the sampler starts at this step of the table; abar = 8e-5 at 300.
+        sample=dict(start_index=300, ddim_steps=100),
+        detection=dict(cut=6.0, keep=0.96, windows=(5, 10, 20, 30, 50, 100), num_samples=20_000),
+        one_d=dict(
+            std=0.05,
+            data_size=50_000,
+            data_sizes=(1000, 5000, 20_000),
+            spacings=(0.5, 2.0),
+            num_samples=4000,
+            snapshots=(1000, 2000, 4000, 8000),
+        ),
+        two_d=dict(
+            side=5, std=0.05, data_size=100_000, num_steps=6000, batch_size=256, num_samples=8000
+        ),
+        recursion=dict(
+            side=3,
+            std=0.05,
+            data_size=8000,
+            drop=0.0244,
+            window=10,
+            generations=3,
+            num_steps=5000,
+            batch_size=128,
+        ),
+        control=dict(num_samples=50_000),
+        pictures=dict(
+            sets=("shapes", "digits"),
+            shapes_size=28,
+            shapes_count=5000,
+            num_steps=4000,
+            batch_size=64,
+            learning_rate=5e-4,
+            ema=0.999,
+            chunk=20,
+            save_every=200,
+            net=dict(patch=4, width=128, depth=4, heads=4),
+            sample_steps=100,
+            num_samples=512,
+            windows=(5, 10, 15, 20, 30, 50),
+            classifier_steps=2000,
+        ),
+        data=dict(path=os.environ.get("DFX_DATA", "")),
+    )
+
+
+_CHANGES = {
+    "default": {},
+    "smoke": dict(
+        num_seeds=2,
+        parts=PARTS,
+        train=dict(num_steps=60, batch_size=64, chunk=20),
+        sample=dict(start_index=60, ddim_steps=10),
+        detection=dict(num_samples=400, windows=(5, 10, 50)),
+        one_d=dict(
+            data_size=1000, data_sizes=(500,), spacings=(2.0,), num_samples=200, snapshots=(20, 60)
+        ),
+        two_d=dict(data_size=1000, num_steps=40, batch_size=64, num_samples=200),
+        recursion=dict(data_size=200, generations=1, num_steps=40, batch_size=64),
+        control=dict(num_samples=1000),
+        pictures=dict(
+            shapes_count=200,
+            num_steps=12,
+            batch_size=16,
+            chunk=4,
+            net=dict(patch=4, width=32, depth=1, heads=2),
+            sample_steps=10,
+            num_samples=16,
+            windows=(5, 10),
+            classifier_steps=50,
+        ),
+    ),
+    "images": dict(parts=("pictures",)),
+    "paper": dict(
+        parts=PARTS,
+        train=dict(num_steps=50_000, batch_size=10_000),
+        sample=dict(start_index=1000),
+        detection=dict(num_samples=100_000),
+        one_d=dict(num_samples=100_000, snapshots=(1000, 2000, 4000, 8000, 20_000, 50_000)),
+        two_d=dict(num_steps=100_000, batch_size=10_000, num_samples=100_000),
+        recursion=dict(
+            side=5, data_size=100_000, generations=5, num_steps=100_000, batch_size=10_000
+        ),
+        pictures=dict(
+            shapes_size=64,
+            num_steps=100_000,
+            batch_size=128,
+            net=dict(patch=4, width=384, depth=8, heads=6),
+            sample_steps=1000,
+            num_samples=10_000,
+            windows=(10, 30, 50, 100, 200),
+        ),
+    ),
+}
+_CHANGES["pod"] = {**_CHANGES["paper"], "num_seeds": 20}
+
+
+_SHARES = ("detection.keep", "recursion.drop", "pictures.ema", "schedule.beta_end")
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+    """Check ranges and choices, and that the data are there and whole.
+
+    Raises:
+      ConfigError: a setting out of its range, in one line.
+      DataError: no MNIST where the path points, or a torn file.
+    """
+    for name, allowed in (("parts", PARTS), ("pictures.sets", ("shapes", "digits"))):
+        checks.not_empty(f"config.{name}", _get(config, name))
+        checks.one_of(f"config.{name}", _get(config, name), allowed)
+    for name, value in _numbers(config, "config"):
+        check = checks.not_negative if name == "config.seed" else checks.positive
+        check(name, value)
+    for name in _SHARES:
+        checks.in_range(f"config.{name}", _get(config, name), 0.0, 0.9999)
+    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
+    checks.in_range("config.two_d.side", config.two_d.side, 2, 100)
+    checks.in_range("config.recursion.side", config.recursion.side, 2, 100)
+    checks.in_range("config.pictures.shapes_size", config.pictures.shapes_size, 24, 256)
+    length = config.schedule.num_steps
+    checks.in_range("config.sample.start_index", config.sample.start_index, 10, length)
+    checks.in_range("config.sample.ddim_steps", config.sample.ddim_steps, 1, length)
+    _check_lists(config)
+    if "pictures" in config.parts and config.data.path:
+        for split in ("train", "test"):
+            data.load("mnist", config.data.path, split, limit=1)
+
+
+def _check_lists(config) -> None:
+    """The last snapshot is the trained net; window 10 is the paper's, on which its claims are
+    judged."""
+    given, last = config.one_d.snapshots, config.train.num_steps
+    checks.require(
+        all(a < b for a, b in itertools.pairwise(given)) and max(given, default=last + 1) <= last,
+        "config.one_d.snapshots",
+        given,
+        f"rising numbers of steps, up to config.train.num_steps = {last}",
+    )
+    windows = config.detection.windows
+    checks.require(10 in windows, "config.detection.windows", windows, "any numbers, with 10 among")
+
+
+def _numbers(group, name: str):
+    """All settings that are numbers, or tuples of numbers, with their full names."""
+    for key, value in group.items():
+        first = value[0] if isinstance(value, tuple) and value else value
+        if hasattr(value, "items"):
+            yield from _numbers(value, f"{name}.{key}")
+        elif not isinstance(first, str):
+            yield f"{name}.{key}", value
+
+
+def _get(config, name: str):
+    return functools.reduce(lambda group, part: group[part], name.split("."), config)

@@ -1,0 +1,1 @@
+"""dfx: theory-driven research on diffusion and flow generative models."""

@@ -1,0 +1,42 @@
+"""A person's mistake: one clear line that says what was given and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PersonError(ValueError):
+    """A mistake of the person at the keyboard; the command line prints it alone and exits with 2."""
+
+
+class Stopped(RuntimeError):
+    """A run that ended itself for a reason it can say in one line; the command line exits with 1."""
+
+
+def unknown(kind: str, name: object, allowed: Iterable[str]) -> PersonError:
+    """Return the error for a name that is not in a list, with the nearest valid name.
+
+    Args:
+      kind: what the name stands for, for example "solver".
+      name: what was given.
+      allowed: the valid names.
+
+    >>> str(unknown("solver", "ddmi", ["ddim", "heun"]))
+    "unknown solver 'ddmi': did you mean 'ddim'? allowed: ddim, heun"
+    """
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    return PersonError(f"unknown {kind} {name!r}{hint} allowed: {', '.join(names)}")
+
+
+def choose(kind: str, name: str, registry: dict):
+    """Return `registry[name]`.
+
+    Raises:
+      PersonError: the name is not in the registry; the message holds the nearest one that is.
+    """
+    if name not in registry:
+        raise unknown(kind, name, registry)
+    return registry[name]

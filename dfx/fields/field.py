@@ -1,0 +1,175 @@
+"""Fields: pure functions (x, level) -> x0_hat, the estimate E[x0 | x_t = x] that is the library's common currency.
+
+x has shape (n, *sample), level is a `schedules.Level` whose entries broadcast against x, and the result has
+the shape of x. A field may return a tuple; its first entry is the denoiser. Fields are pytrees, so their
+numbers are arguments of a compiled program and fields of one shape share it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dfx.fields.convert import convert, pair
+from dfx.schedules.schedule import Level
+
+
+def _static(**kwargs):
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """A plain function as a pytree without leaves; two are the same program if the function is the same object."""
+
+    function: Callable = _static()
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+
+def as_pytree(f: Callable) -> Callable:
+    """Return f itself if it is a pytree, otherwise f as `Static`."""
+    return Static(f) if jax.tree_util.all_leaves([f]) else f
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class OracleField:
+    """The exact denoiser of a target; `target.denoise(x, level)` gives it.
+
+    `pointwise` says that each sample is treated by itself and nothing is held per sample, so that `sample`
+    may run the samples in blocks.
+    """
+
+    target: Any
+    pointwise = True
+
+    def __call__(self, x, level: Level):
+        return self.target.denoise(x, level)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class FunctionField:
+    """A denoiser from any callable (x, level) -> prediction; made by `from_function`."""
+
+    function: Callable
+    prediction: str = _static()
+
+    def __call__(self, x, level: Level):
+        return _to_denoiser(self.function(x, level), x, level, self.prediction)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NetField:
+    """A denoiser from a net `apply(params, x, t[, cond])`; made by `from_net`.
+
+    The net gets t of shape (n,), or (n, T) where the level has one time per token. `apply`, `prediction` and
+    `time` are part of the compiled program; `params` and `cond` are its arguments.
+    """
+
+    apply: Callable = _static()
+    params: Any
+    prediction: str = _static(default="eps")
+    time: Callable | None = _static(default=None)
+    cond: Any = None
+
+    @property
+    def pointwise(self):
+        return self.cond is None
+
+    def __call__(self, x, level: Level):
+        t = net_time(level.t if self.time is None else self.time(level), x)
+        args = () if self.cond is None else (self.cond,)
+        return _to_denoiser(self.apply(self.params, x, t, *args), x, level, self.prediction)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A field seen as another prediction type; made by `as_prediction`."""
+
+    field: Callable
+    target: str = _static()
+
+    def __call__(self, x, level: Level):
+        return convert(denoiser(self.field(x, level)), x, level, "x0", self.target)
+
+
+def oracle(target) -> OracleField:
+    """Return the exact denoiser of `target` as a field."""
+    return OracleField(target)
+
+
+def from_net(net, params, prediction="eps", time=None, cond=None) -> NetField:
+    """Return the field of a net.
+
+    Args:
+      net: a `nets.Net`, or anything with `apply(params, x, t, cond=None)`.
+      params: its parameters.
+      prediction: what the net predicts, one of `PREDICTIONS`.
+      time: Level -> what the net gets as t; None gives `level.t`. Keep one function object: a new one is a
+        new program.
+      cond: what the net gets as `cond`, for example labels of shape (n,).
+
+    Raises:
+      PersonError: unknown prediction.
+    """
+    _check_name(prediction)
+    return NetField(net.apply, params, prediction, time, cond)
+
+
+def from_function(f: Callable, source: str = "velocity") -> FunctionField:
+    """Return the field of a callable (x, level) -> prediction of the type `source`.
+
+    Raises:
+      PersonError: unknown prediction.
+    """
+    _check_name(source)
+    return FunctionField(as_pytree(f), source)
+
+
+def as_prediction(field: Callable, target: str) -> Prediction:
+    """Return the callable (x, level) -> the quantity `target` that belongs to the field.
+
+    Raises:
+      PersonError: unknown prediction.
+    """
+    _check_name(target)
+    return Prediction(as_pytree(field), target)
+
+
+def denoiser(output):
+    """Return the denoiser among what a field returned: the array itself, or the first of a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def net_time(t, x):
+    """Return t as nets get it: shape (n,), or (n, T) if t varies over the first sample axis.
+
+    >>> net_time(0.5, np.zeros((3, 2), np.float32)).shape
+    (3,)
+    """
+    t = jnp.asarray(t, jnp.result_type(x))
+    t = t.reshape((1,) * (x.ndim - t.ndim) + t.shape)
+    while t.ndim > 1 and t.shape[-1] == 1:
+        t = t[..., 0]
+    return jnp.broadcast_to(t, (x.shape[0], *t.shape[1:]))
+
+
+def _to_denoiser(value, x, level, prediction):
+    if isinstance(value, tuple):
+        return (convert(value[0], x, level, prediction, "x0"), *value[1:])
+    return convert(value, x, level, prediction, "x0")
+
+
+def _check_name(prediction):
+    pair(prediction, Level(*np.full(7, 0.5)))

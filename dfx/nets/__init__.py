@@ -1,0 +1,23 @@
+"""Networks as pairs of pure functions; see `dfx.nets.net` for what a net is."""
+
+from dfx.nets.classifier import Classifier, classifier
+from dfx.nets.dit import dit
+from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
+from dfx.nets.net import Net, from_linen, num_params
+from dfx.nets.registry import REGISTRY, make
+from dfx.nets.unet import unet
+
+__all__ = [
+    "REGISTRY",
+    "Classifier",
+    "Net",
+    "classifier",
+    "dit",
+    "from_linen",
+    "make",
+    "mlp",
+    "num_params",
+    "residual_mlp",
+    "unet",
+    "weight_tied_mlp",
+]

@@ -1,0 +1,88 @@
+"""Features of a time and of a class: how a net is told where it is.
+
+Times are embedded in float32 or better: in bfloat16 neighbouring steps of a thousand would
+coincide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+
+def sinusoidal(t, width: int, base: float = 10000.0):
+    """Return sines and cosines of t at `width / 2` frequencies, geometric from 1 down to 1 / base.
+
+        [sin(w_0 t), .., sin(w_{h-1} t), cos(w_0 t), .., cos(w_{h-1} t)],
+        w_i = base^{-i / (h - 1)},  h = width / 2
+
+    Args:
+      t: times of any shape; the frequencies suit step numbers 0..1000, not times in [0, 1].
+      width: an even number of features, at least 4.
+
+    Returns:
+      Shape (*t.shape, width), float32 or the wider dtype of t.
+
+    Source: the first half sine, second half cosine layout of Ho et al. (2020).
+    """
+    half = width // 2
+    t = _at_least_float32(t)
+    angles = t[..., None] * jnp.asarray(base ** (-np.arange(half) / (half - 1)), t.dtype)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def fourier(t, width: int, scale: float = 16.0):
+    """Return sines and cosines of 2 pi w_i t at `width / 2` fixed frequencies.
+
+    They are spread as |N(0, scale^2)|: its quantiles at (i + 1/2) / h instead of draws, so that no
+    random state has to be kept beside the parameters.
+
+    Args:
+      t: times or log noise levels of order one, any shape.
+
+    Returns:
+      Shape (*t.shape, width), float32 or the wider dtype of t.
+
+    Source: Song et al. (2021), appendix C.2, with drawn frequencies.
+    """
+    half = width // 2
+    t = _at_least_float32(t)
+    frequencies = scale * scipy.special.ndtri(0.5 + (np.arange(half) + 0.5) / (2 * half))
+    angles = t[..., None] * jnp.asarray(2 * np.pi * frequencies, t.dtype)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def _at_least_float32(t):
+    t = jnp.asarray(t)
+    return t.astype(jnp.promote_types(t.dtype, jnp.float32))
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal features of t through linear, SiLU, linear: shape (*t.shape, width)."""
+
+    width: int
+    num_features: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, t):
+        features = sinusoidal(t, self.num_features)
+        hidden = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="inputs")(features))
+        return nn.Dense(self.width, dtype=self.dtype, name="outputs")(hidden)
+
+
+class ClassEmbedding(nn.Module):
+    """One learned vector a class, and a last one for the null class, which is also cond = None."""
+
+    num_classes: int
+    width: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, cond, num_samples: int):
+        cond = jnp.full(num_samples, self.num_classes) if cond is None else cond
+        return nn.Embed(self.num_classes + 1, self.width, dtype=self.dtype, name="table")(cond)

@@ -1,0 +1,33 @@
+"""Nets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dfx.errors import choose
+from dfx.nets.dit import dit
+from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
+from dfx.nets.net import Net
+from dfx.nets.unet import unet
+
+#: Name -> maker. Its first argument is the dimension d (perceptrons) or a picture's shape.
+REGISTRY: dict[str, Callable[..., Net]] = {
+    "weight_tied_mlp": weight_tied_mlp,
+    "residual_mlp": residual_mlp,
+    "mlp": mlp,
+    "unet": unet,
+    "dit": dit,
+}
+
+
+def make(name: str, size: Any, **options) -> Net:
+    """Return the net of that name for samples of that size.
+
+    >>> make("mlp", 2, width=64) == make("mlp", 2, width=64)
+    True
+
+    Raises:
+      PersonError: the name is not in `REGISTRY`.
+    """
+    return choose("net", name, REGISTRY)(size, **options)

@@ -1,0 +1,141 @@
+"""A small U-Net for pictures, x of shape (n, height, width, channels).
+
+Down through levels of halving size, up again with every kept feature joined on, residual blocks
+throughout and one attention at the lowest level: the layout of DDPM (Ho et al. 2020), whose time
+enters each block as a shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dfx.errors import PersonError
+from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
+from dfx.nets.net import Net, check_picture, from_linen
+
+
+class ResidualBlock(nn.Module):
+    """skip(h) + conv(act(norm(conv(act(norm(h))) + time))) with act = SiLU.
+
+    skip is a 1x1 convolution if the widths differ.
+    """
+
+    width: int
+    groups: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, h, features):
+        norm = partial(nn.GroupNorm, self.groups, epsilon=1e-5, dtype=self.dtype)
+        conv = partial(nn.Conv, self.width, dtype=self.dtype)
+        inner = conv((3, 3), name="conv1")(nn.silu(norm(name="norm1")(h)))
+        shift = nn.Dense(self.width, dtype=self.dtype, name="time")(nn.silu(features))
+        inner = inner + shift[:, None, None, :]
+        inner = conv((3, 3), name="conv2")(nn.silu(norm(name="norm2")(inner)))
+        skip = h if h.shape[-1] == self.width else conv((1, 1), name="skip")(h)
+        return skip + inner
+
+
+class SpatialAttention(nn.Module):
+    """h + linear(attention over all positions of norm(h))."""
+
+    heads: int
+    groups: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, h):
+        n, height, width, channels = h.shape
+        dense = partial(nn.Dense, dtype=self.dtype)
+        tokens = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name="norm")(h)
+        qkv = dense(3 * channels, name="qkv")(tokens.reshape(n, height * width, channels))
+        q, k, v = jnp.split(qkv.reshape(n, height * width, 3 * self.heads, -1), 3, axis=2)
+        mixed = jax.nn.dot_product_attention(q, k, v).reshape(n, height, width, channels)
+        return h + dense(channels, name="outputs")(mixed)
+
+
+class UNet(nn.Module):
+    """See `unet`."""
+
+    base: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    groups: int
+    heads: int
+    num_classes: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x, t, cond=None):
+        conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, dtype=self.dtype)
+        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
+        widths = [self.base * m for m in self.multipliers]
+        features = TimeEmbedding(4 * self.base, self.base, self.dtype, name="time")(t)
+        if self.num_classes:
+            embed = ClassEmbedding(self.num_classes, 4 * self.base, self.dtype, name="classes")
+            features = features + embed(cond, len(x))
+
+        h = conv(self.base, name="inputs")(x)
+        kept = [h]
+        for i, width in enumerate(widths):
+            for j in range(self.blocks):
+                h = block(width, name=f"down_{i}_{j}")(h, features)
+                kept.append(h)
+            if i < len(widths) - 1:
+                h = conv(width, strides=2, name=f"down_{i}")(h)
+                kept.append(h)
+
+        h = block(widths[-1], name="middle_0")(h, features)
+        h = SpatialAttention(self.heads, self.groups, self.dtype, name="attention")(h)
+        h = block(widths[-1], name="middle_1")(h, features)
+
+        for i, width in reversed(list(enumerate(widths))):
+            for j in range(self.blocks + 1):
+                joined = jnp.concatenate([h, kept.pop()], axis=-1)
+                h = block(width, name=f"up_{i}_{j}")(joined, features)
+            if i > 0:
+                h = conv(width, name=f"up_{i}")(h.repeat(2, axis=1).repeat(2, axis=2))
+
+        norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name="norm")
+        return conv(x.shape[-1], name="outputs")(nn.silu(norm(h)))
+
+
+def unet(
+    shape: tuple[int, int, int],
+    base: int = 32,
+    multipliers: Sequence[int] = (1, 2, 2),
+    blocks: int = 2,
+    groups: int = 8,
+    heads: int = 8,
+    num_classes: int = 0,
+    dtype: Any = None,
+) -> Net:
+    """Return a U-Net; t of shape (n,) is a step number 0..1000.
+
+    The defaults have 1,539,329 parameters for 28 x 28 x 1.
+
+    Args:
+      shape: (height, width, channels); height and width divisible by 2^(levels - 1).
+      base: width of the top level, divisible by `groups` and `heads`.
+      multipliers: width of each level over `base`, from the top.
+      blocks: residual blocks a level on the way down; one more on the way up.
+      groups: groups of the group norms.
+      heads: attention heads at the lowest level.
+      num_classes: with more than zero, cond holds classes 0..num_classes - 1; num_classes or None
+        is the null class.
+      dtype: the dtype of the computation; None promotes x and the float32 parameters.
+
+    Raises:
+      PersonError: the sizes do not divide.
+    """
+    check_picture("unet", shape, 2 ** (len(multipliers) - 1))
+    if base % groups or base % heads:
+        raise PersonError(f"unet: base {base} must be a multiple of {groups} groups, {heads} heads")
+    module = UNet(base, tuple(multipliers), blocks, groups, heads, num_classes, dtype)
+    return from_linen(module, tuple(shape), num_classes > 0)

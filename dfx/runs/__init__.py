@@ -1,0 +1,44 @@
+"""Runs: configs, run folders, metrics, progress, provenance and claims."""
+
+from dfx.runs.checks import ConfigError
+from dfx.runs.claims import (
+    Claim,
+    Rule,
+    above,
+    below,
+    from_seeds,
+    mean_interval,
+    read_claims,
+    within,
+    write_claims,
+)
+from dfx.runs.config import config_hash, describe, load
+from dfx.runs.folder import Run, open_run
+from dfx.runs.progress import Progress, say
+from dfx.runs.record import DamagedRun, MissingRun, Record, read_run
+from dfx.runs.table import table
+
+__all__ = [
+    "Claim",
+    "ConfigError",
+    "DamagedRun",
+    "MissingRun",
+    "Progress",
+    "Record",
+    "Rule",
+    "Run",
+    "above",
+    "below",
+    "config_hash",
+    "describe",
+    "from_seeds",
+    "load",
+    "mean_interval",
+    "open_run",
+    "read_claims",
+    "read_run",
+    "say",
+    "table",
+    "within",
+    "write_claims",
+]

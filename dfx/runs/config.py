@@ -1,0 +1,138 @@
+"""Configs: a Python file with `get_config(size)`, made into one fixed value with a name of its own.
+
+A study's config file holds `get_config(size="default") -> ConfigDict`; if it has several sizes, the
+constant SIZES; and if ranges or choices are to be checked, `validate(config)`. The first line of
+its docstring says what the study is about. A setting is a bool, int, float, str, None or a tuple of
+these; groups of settings nest.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from dfx.errors import unknown
+from dfx.runs.checks import ConfigError
+from dfx.runs.files import dumps
+from dfx.runs.overrides import override
+
+DEFAULT_SIZE = "default"
+
+
+class Description(NamedTuple):
+    """What a config file says of its study, read without running it."""
+
+    line: str
+    sizes: tuple[str, ...]
+
+
+def load(
+    path: str | Path, size: str = DEFAULT_SIZE, overrides: Iterable[tuple[str, str]] = ()
+) -> FrozenConfigDict:
+    """Return the config that the file gives for `size`, with the overrides, checked and frozen.
+
+    Args:
+      path: a Python file with `get_config`.
+      size: one of the file's SIZES.
+      overrides: pairs of a setting, "train.steps", and its new value as text, "2000".
+
+    Raises:
+      ConfigError: no such file, size or setting, or a value that the setting cannot have.
+    """
+    module = _run_file(Path(path))
+    sizes = tuple(getattr(module, "SIZES", (DEFAULT_SIZE,)))
+    if size not in sizes:
+        raise ConfigError(str(unknown(f"size of {Path(path).stem}", size, sizes)))
+    config = ConfigDict(module.get_config(size))
+    for setting, text in overrides:
+        override(config, setting, text)
+    frozen = from_plain(config)
+    if hasattr(module, "validate"):
+        module.validate(frozen)
+    return frozen
+
+
+def _run_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"there is no config file {str(path)!r}")
+    name = f"_dfx_config_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{str(path)!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses in the file look their module up
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{str(path)!r} has no get_config(size)")
+    return module
+
+
+def describe(path: str | Path) -> Description:
+    """Return the study's one line and its sizes, by reading the config file, not running it."""
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    line = (ast.get_docstring(tree) or "").partition("\n")[0]
+    sizes = (DEFAULT_SIZE,)
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(t, ast.Name) and t.id == "SIZES" for t in targets):
+            with contextlib.suppress(ValueError):  # computed, not written out: known when it runs
+                sizes = tuple(ast.literal_eval(node.value))  # type: ignore[attr-defined]
+    return Description(line, sizes)
+
+
+def to_plain(config: Any, name: str = "config") -> Any:
+    """Return the config as nested dicts, tuples and numbers, references resolved.
+
+    Raises:
+      ConfigError: an entry is of a type that a setting cannot have.
+    """
+    if isinstance(config, ConfigDict | dict):
+        return {key: to_plain(config[key], f"{name}.{key}") for key in config}
+    if isinstance(config, list | tuple):
+        return tuple(to_plain(entry, name) for entry in config)
+    if config is None or isinstance(config, bool | int | str):
+        return config
+    if isinstance(config, float) and abs(config) < float("inf"):
+        return float(config)
+    allowed = "a bool, int, finite float, str, None or tuple"
+    raise ConfigError(f"{name} is {config!r}: a setting is {allowed}")
+
+
+def from_plain(value: Any) -> FrozenConfigDict:
+    """Return the frozen config of any config, of its `to_plain` or of its JSON."""
+    return FrozenConfigDict(to_plain(value))
+
+
+def config_hash(config: Any) -> str:
+    """Return the config's own name: the sha256, in hexadecimal, of its JSON with sorted keys.
+
+    Equal values give equal names whatever the order of the keys; 1 and 1.0 are different values.
+    """
+    text = dumps(to_plain(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def first_difference(old: Any, new: Any) -> tuple[str, str, str] | None:
+    """Return (setting, old, new value) of the first setting that differs, None if none does."""
+    one, two = _flat(to_plain(old)), _flat(to_plain(new))
+    for setting in [*two, *one]:
+        if one.get(setting, "not there") != two.get(setting, "not there"):
+            return setting, one.get(setting, "not there"), two.get(setting, "not there")
+    return None
+
+
+def _flat(value: Any, name: str = "config") -> dict[str, str]:
+    """Return {full name: JSON text} of every setting, in order; an empty group counts as one."""
+    if not isinstance(value, dict) or not value:
+        return {name: json.dumps(value)}
+    return {k: v for key, entry in value.items() for k, v in _flat(entry, f"{name}.{key}").items()}

@@ -1,0 +1,45 @@
+"""DDPM ancestral sampling."""
+
+from __future__ import annotations
+
+from dfx.errors import PersonError
+from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
+from dfx.solvers.tableau import Tableau
+
+VARIANCES = ("small", "large")
+
+
+def ddpm(schedule, grid, variance: str = "small") -> Tableau:
+    """Return ancestral sampling: with a = alpha_s / alpha_t and beta = sigma_s^2 - a^2 sigma_t^2,
+
+        x_t = (a sigma_t^2 / sigma_s^2) x_s + (alpha_t beta / sigma_s^2) x0_hat + std z,
+        std^2 = beta sigma_t^2 / sigma_s^2  (small, the variance of q(x_t | x_s, x0))  or  beta  (large).
+
+    beta is that of the pair of grid points, as in a respaced chain. Weak order 1, one evaluation a step, one
+    lane. The small variance equals DDIM with eta = 1, to the letter and with the same noise. A grid that ends
+    in clean data ends with x0_hat, without noise.
+
+    Args:
+      schedule, grid: as in `record`.
+      variance: "small" is exact in law for data at a point, "large" for normal data of unit variance.
+
+    Raises:
+      PersonError: unknown variance, or a bad grid.
+
+    Source: Ho, Jain & Abbeel 2020, eq. 6, 7 and section 3.2.
+    """
+    if variance not in VARIANCES:
+        raise PersonError(f"variance = {variance!r}: allowed are {', '.join(VARIANCES)}")
+    r, levels = record(schedule, grid)
+    xp, clean = namespace(levels), ends_clean(levels)
+    x = r.start
+    for s, t in pairs(levels):
+        x0 = r.at(x, s).x0
+        shrink = ratio(s.alpha * t.sigma, t.alpha * s.sigma)  # a sigma_t / sigma_s
+        fresh = 1 - shrink**2  # beta / sigma_s^2
+        std = (t.sigma if variance == "small" else s.sigma) * xp.sqrt(fresh)
+        x = shrink * ratio(t.sigma, s.sigma) * x + t.alpha * fresh * x0
+        if clean and t is levels[-1]:
+            break
+        x = x + std * r.noise()
+    return r.tableau(x)

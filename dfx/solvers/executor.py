@@ -1,0 +1,107 @@
+"""The executor: the rows of a tableau on a set of samples, as one `lax.scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from dfx.solvers.noise import START_ROW
+from dfx.solvers.observers import Observer, Row
+from dfx.solvers.tableau import NOISE, Rows, Tableau, output
+
+
+def run_rows(
+    tableau: Tableau,
+    field: Callable,
+    arrays: tuple,
+    draw: Callable,
+    observe: Observer | None = None,
+    unroll: int = 1,
+    rows_a_draw: int = 1,
+    batch_last: bool = False,
+):
+    """Return the end of the solver's path: lane 0, or a tuple of lanes; with `observe`, (end, observed).
+
+    Args:
+      tableau: its floating leaves in the dtype of the lanes.
+      field: (x, level) -> denoiser or tuple, for x of shape (n, *sample).
+      arrays: x and the further inputs, each of shape (n, *sample).
+      draw: row -> noise in the layout of the lanes.
+      observe: sees arrays of shape (n, *sample).
+      unroll: blocks of P rows that a turn of the loop holds.
+      rows_a_draw: blocks of P rows whose noise is drawn at once; must divide their number.
+      batch_last: store lanes as (*sample, n), in which fields that work in this layout need no transposes.
+    """
+    inward = (lambda a: jnp.moveaxis(a, 0, -1)) if batch_last else lambda a: a
+    outward = (lambda a: jnp.moveaxis(a, -1, 0)) if batch_last else lambda a: a
+    arrays = tuple(map(inward, arrays))
+    dtype, num_rows = arrays[0].dtype, tableau.num_rows
+    start = _combine(tableau.start, lambda s: draw(START_ROW) if s == NOISE else arrays[s])
+    lanes = tuple(start.get(lane, jnp.zeros_like(arrays[0])) for lane in range(tableau.lanes))
+    seen = observe.init(outward(lanes[0]), num_rows) if observe else None
+    if batch_last:
+        tableau = _with_trailing_axis(tableau)
+
+    def row(carry, index, rows, z=None):
+        lanes, seen = carry
+        x = outward(lanes[0])
+        outs = field(x, rows.level)
+        outs = [jnp.asarray(o, dtype) for o in (outs if isinstance(outs, tuple) else (outs,))]
+        sources = dict(enumerate(lanes)) | {output(k): inward(o) for k, o in enumerate(outs)}
+        if _is_noisy(rows):
+            sources[NOISE] = draw(index) if z is None else z
+        new = _combine(rows.coef, sources.__getitem__)
+        if observe:
+            seen = observe.update(seen, Row(index, x, outs[0], rows.level))
+        return tuple(new.get(lane, old) for lane, old in enumerate(lanes)), seen
+
+    def block(carry, xs):
+        index, phases, noise = xs
+        for p, (rows, z) in enumerate(zip(phases, noise)):
+            carry = row(carry, index + p, rows, z)
+        return carry, None
+
+    def chunk(carry, xs):
+        index, phases = xs
+        noise = [jax.vmap(draw)(index + p) if _is_noisy(r) else None for p, r in enumerate(phases)]
+        return jax.lax.scan(block, carry, (index, phases, noise), unroll=unroll)
+
+    whole, period = num_rows - len(tableau.tail), len(tableau.phases)
+    xs = jnp.arange(0, whole, period), tableau.phases
+    if rows_a_draw == 1:
+        carry, _ = jax.lax.scan(block, (lanes, seen), (*xs, [None] * period), unroll=unroll)
+    else:
+        xs = jax.tree.map(lambda a: a.reshape(-1, rows_a_draw, *a.shape[1:]), xs)
+        carry, _ = jax.lax.scan(chunk, (lanes, seen), xs)
+    for p, rows in enumerate(tableau.tail):
+        carry = row(carry, jnp.asarray(whole + p), rows)
+    lanes, seen = carry
+    end = tuple(map(outward, lanes[: tableau.keep + 1])) if tableau.keep else outward(lanes[0])
+    return (end, observe.finish(seen)) if observe else end
+
+
+def _combine(coef: dict, source: Callable) -> dict:
+    """{lane: sum over its keys of coefficient * source}."""
+    result: dict = {}
+    for (lane, name), weight in coef.items():
+        term = weight * source(name)
+        result[lane] = result[lane] + term if lane in result else term
+    return result
+
+
+def _is_noisy(rows: Rows) -> bool:
+    return any(source == NOISE for _, source in rows.coef)
+
+
+def _with_trailing_axis(tableau: Tableau) -> Tableau:
+    """Coefficients that are arrays over a sample get a last axis for the batch."""
+
+    def widen(rows, lead):
+        coef = {key: c[..., None] if c.ndim > lead else c for key, c in rows.coef.items()}
+        return rows._replace(coef=coef)
+
+    phases = tuple(widen(rows, 1) for rows in tableau.phases)
+    tail = tuple(widen(rows, 0) for rows in tableau.tail)
+    return Tableau(tableau.start, phases, tail, tableau.keep)

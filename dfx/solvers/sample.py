@@ -1,0 +1,165 @@
+"""Sampling: one function for every tableau on every field."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dfx.errors import PersonError
+from dfx.fields.field import NetField, as_pytree
+from dfx.solvers.executor import run_rows
+from dfx.solvers.noise import BLOCK, draw, draw_size, is_tiny
+from dfx.solvers.observers import Observer
+from dfx.solvers.tableau import Tableau, merge
+
+#: Samples of at most this size, from a field that treats each by itself, run in blocks that stay in cache.
+SMALL = 64
+
+#: About how many random numbers are drawn at once, for several rows if one needs fewer.
+NUMBERS_A_DRAW = 40_000
+
+
+class Plan(NamedTuple):
+    """How a tableau is run: the static part of the compiled program."""
+
+    observe: Observer | None
+    block: int
+    unroll: int
+    batch_last: bool
+
+
+def sample(
+    tableau: Tableau,
+    field: Callable,
+    x,
+    key=None,
+    *,
+    inputs: tuple = (),
+    observe: Observer | None = None,
+    noise: Callable | None = None,
+    block: int | None = None,
+    phases: int | None = None,
+    unroll: int | None = None,
+):
+    """Return the end of the solver's path from x.
+
+    One `lax.scan` over the rows; tableau, field and arrays are arguments of one compiled program, which
+    solvers of one pattern and fields of one shape share. Sample i has the same noise in every batch, and the
+    same numbers, up to rounding, however the run is organised.
+
+    Args:
+      tableau: the solver on its grid, from a builder such as `ddim(schedule, grid)`.
+      field: (x, level) -> x0_hat, or a tuple that begins with it. A pytree is an argument of the program; a
+        plain function is part of it, so keep one function object.
+      x: the start, shape (n, *sample), floating; `prior` draws it. Its dtype is that of the lanes.
+      key: a typed key; needed if the tableau is stochastic and no `noise` is given.
+      inputs: further starts, shape of x; the first is y for a schedule with a mean term.
+      observe: folded over the rows; then (x_end, observed) is returned.
+      noise: row -> z of the shape of x, instead of `key` (row is -1 for noise before the first row), for
+        example to let two grids share a Brownian path.
+      block: run this many samples at a time, a multiple of 1000, or 0 for all at once. By default 1000 for
+        small samples of a pointwise field on a CPU, where they then stay in cache.
+      phases: 1 compiles the field once, with one pattern for all rows (the default for nets); by default
+        each stage of a multi-stage method has its own pattern.
+      unroll: rows that a turn of the loop holds; does not change the result.
+
+    Returns:
+      x_end of the shape and dtype of x (a tuple if the tableau keeps more lanes); with `observe` also what
+      was observed.
+
+    Raises:
+      PersonError: x not floating or without batch axis, inputs that do not match, a missing key, a block that
+        is not a multiple of 1000.
+    """
+    x, inputs = jnp.asarray(x), tuple(map(jnp.asarray, inputs))
+    _check(tableau, x, key, inputs, noise, block)
+    if phases == 1 or (phases is None and isinstance(field, NetField)):
+        tableau = merge(tableau)
+    block = _block(field, x, noise) if block is None else block
+    unroll = _unroll(tableau, field, block) if unroll is None else unroll
+    batch_last = noise is None and is_tiny(x.shape[1:])
+    plan = Plan(observe, block, max(1, unroll // len(tableau.phases)), batch_last)
+    source = key if noise is None else as_pytree(noise)
+    return _run(tableau, as_pytree(field), x, inputs, source, plan)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def _run(tableau, field, x, inputs, source, plan):
+    """Run all samples together, or block by block."""
+    tableau = _cast(tableau, x.dtype)
+    if not plan.block or len(x) <= plan.block:
+        return _run_together(tableau, field, (x, *inputs), source, plan)
+    count = -(-len(x) // plan.block)
+    missing = count * plan.block - len(x)
+
+    def split(a):  # the last block is filled up with samples from the front, and cut off again
+        a = jnp.concatenate([a, a[:missing]]) if missing else a
+        return a.reshape(count, plan.block, *a.shape[1:])
+
+    def run(args):
+        number, arrays = args
+        return _run_together(tableau, field, arrays, source, plan, number * (plan.block // BLOCK))
+
+    ends = jax.lax.map(run, (jnp.arange(count), tuple(map(split, (x, *inputs)))))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(x)], ends)
+
+
+def _run_together(tableau, field, arrays, source, plan, first_block=0):
+    x, observe, unroll, last = arrays[0], plan.observe, plan.unroll, plan.batch_last
+
+    def draw_row(row):
+        if callable(source):
+            return jnp.asarray(source(row), x.dtype)
+        return draw(source, row, x.shape, x.dtype, first_block, last)
+
+    rows_a_draw = 1
+    if tableau.stochastic and not callable(source):
+        blocks = tableau.num_rows // len(tableau.phases)
+        rows_a_draw = _divisor(blocks, NUMBERS_A_DRAW // max(1, draw_size(x.shape)))
+    return run_rows(tableau, field, arrays, draw_row, observe, unroll, rows_a_draw, last)
+
+
+def _cast(tree: Any, dtype):
+    """Floating leaves in the dtype of the lanes: the one place where float64 coefficients are rounded."""
+
+    def cast(a):
+        return jnp.asarray(a, dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
+
+    return jax.tree.map(cast, tree)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` that is at most `most`; 1 at least."""
+    return next((k for k in range(min(number, most), 1, -1) if number % k == 0), 1)
+
+
+def _block(field, x, noise) -> int:
+    small = getattr(field, "pointwise", False) and math.prod(x.shape[1:]) <= SMALL
+    pays = noise is None and len(x) >= 4 * BLOCK and jax.default_backend() == "cpu"
+    return BLOCK if small and pays else 0
+
+
+def _unroll(tableau, field, block) -> int:
+    """Several lanes cost copies at each turn of the loop, unless they are in cache; unrolling saves them."""
+    return 1 if block or tableau.lanes == 1 or isinstance(field, NetField) else 4
+
+
+def _check(tableau, x, key, inputs, noise, block):
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 1:
+        raise PersonError(f"x must be a floating array of shape (n, *sample), got {x.dtype}{x.shape}")
+    if len(inputs) != tableau.num_inputs:
+        raise PersonError(
+            f"this tableau starts from x and {tableau.num_inputs} further inputs, got {len(inputs)}"
+        )
+    for number, array in enumerate(inputs, 1):
+        if array.shape != x.shape:
+            raise PersonError(f"input {number} has shape {array.shape}, x has {x.shape}")
+    if tableau.stochastic and key is None and noise is None:
+        raise PersonError("this solver is stochastic: give a key, or noise")
+    if block and (block < 0 or block % BLOCK or noise is not None):
+        raise PersonError(f"block = {block}: a multiple of {BLOCK}, or 0; not together with noise")

@@ -1,0 +1,176 @@
+"""A solver as data: the tableau of a method that is linear in its states, its evaluations and its noise.
+
+The state is a tuple of L lanes, arrays of the shape of x. Each row evaluates the field once, at lane 0, and
+then replaces the lanes by linear combinations,
+
+    outputs = field(lane_0, level),
+    lane_l <- sum over sources of coef[l, source] * source,   source = a lane, an output, or fresh noise.
+
+A lane without any key stays as it is.
+
+Lane 0 holds the point that is evaluated next and, at the end, the answer; the number of rows is the number
+of field evaluations. A key (lane, source) that is absent is a zero by structure: it costs nothing, and all
+tableaus with the same keys and shapes share one compiled program. `Recorder` writes tableaus; nobody fills
+in coefficients by hand. This is a general linear method (Butcher) unrolled over the grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dfx.errors import PersonError
+
+#: The source of fresh standard normal noise.
+NOISE = -1
+
+
+def output(k: int) -> int:
+    """Return the source of the k-th output of the field; 0 is the denoiser."""
+    return -2 - k
+
+
+class Rows(NamedTuple):
+    """Rows of one pattern: what the field is given, and the coefficients {(lane, source): number}."""
+
+    level: Any
+    coef: dict
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tableau:
+    """A fixed-step solver on a grid.
+
+    Attributes:
+      start: {(lane, input): number}, the initial lanes; input 0 is x, k the k-th of `inputs`, or NOISE.
+      phases: P `Rows` with leading axis B, the rows that repeat with period P: row b P + p is entry b of
+        phase p. A two-stage method has P = 2, so that each stage is compiled with its own keys.
+      tail: the remaining rows (fewer than P), without leading axis.
+      keep: how many lanes after lane 0 belong to the answer.
+    """
+
+    start: dict
+    phases: tuple[Rows, ...]
+    tail: tuple[Rows, ...]
+    keep: int = dataclasses.field(default=0, metadata={"static": True})
+
+    @property
+    def num_rows(self) -> int:
+        """The number of field evaluations."""
+        blocks = len(jax.tree.leaves(self.phases[0].coef)[0])
+        return blocks * len(self.phases) + len(self.tail)
+
+    @property
+    def lanes(self) -> int:
+        """The number of lanes L."""
+        keys = [key for rows in (*self.phases, *self.tail) for key in rows.coef]
+        return 1 + max(lane for lane, _ in [*keys, *self.start])
+
+    @property
+    def num_inputs(self) -> int:
+        """How many arrays besides x the start uses."""
+        return max(0, *(source for _, source in self.start))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether noise is drawn."""
+        rows = (*self.phases, *self.tail)
+        return any(source == NOISE for coef in (self.start, *(r.coef for r in rows)) for _, source in coef)
+
+
+def assemble(start: dict, rows: Sequence[Rows], keep: int = 0) -> Tableau:
+    """Return the tableau of single rows, grouped by the period that leaves the fewest keys."""
+    period = _period([frozenset(row.coef) for row in rows])
+    whole = len(rows) - len(rows) % period
+    phases = tuple(stack_rows(rows[p:whole:period]) for p in range(period))
+    return Tableau(start, phases, tuple(rows[whole:]), keep)
+
+
+def stack_rows(rows: Sequence[Rows]) -> Rows:
+    """Return the rows with a new leading axis; the keys become the union, filled with zeros."""
+    keys = sorted(set().union(*(row.coef for row in rows)))
+    level = jax.tree.map(lambda *entries: _stack(entries), *(row.level for row in rows))
+    return Rows(level, {key: _stack([row.coef.get(key, 0.0) for row in rows]) for key in keys})
+
+
+def merge(tableau: Tableau) -> Tableau:
+    """Return the same solver with P = 1: every row has all keys, and the field is compiled once."""
+    if len(tableau.phases) == 1:
+        return tableau
+    return Tableau(tableau.start, (stack_rows(unstack(tableau)),), (), tableau.keep)
+
+
+def unstack(tableau: Tableau) -> list[Rows]:
+    """Return the single rows in order."""
+    blocks = (tableau.num_rows - len(tableau.tail)) // len(tableau.phases)
+    body = [_row(rows, b) for b in range(blocks) for rows in tableau.phases]
+    return [*body, *tableau.tail]
+
+
+def _explicit(tableau: Tableau) -> list[Rows]:
+    """The single rows, with a key for the lanes that no row changes (they hold inputs)."""
+    rows = unstack(tableau)
+    changed = {lane for row in rows for lane, _ in row.coef}
+    stay = {(lane, lane): 1.0 for lane, _ in tableau.start if lane not in changed}
+    return [Rows(row.level, row.coef | stay) for row in rows]
+
+
+def pad(tableaus: Sequence[Tableau]) -> list[Tableau]:
+    """Return the tableaus with one pattern and one length: P = 1, the union of all keys, idle rows at the end.
+
+    An idle row leaves the lanes alone; it still evaluates the field, at the last level. The result can be
+    put on top of each other by `stack` and run by `jax.vmap`.
+
+    Raises:
+      PersonError: the answers have different numbers of lanes.
+    """
+    if len({t.keep for t in tableaus}) > 1:
+        raise PersonError("tableaus whose answers have different numbers of lanes cannot share a program")
+    lists = [_explicit(t) for t in tableaus]
+    keys = set().union(*(row.coef for rows in lists for row in rows))
+    starts = set().union(*(t.start for t in tableaus))
+    keys |= {(lane, lane) for lane, _ in keys | starts}
+    length = max(len(rows) for rows in lists)
+    return [_padded(t, rows, keys, starts, length) for t, rows in zip(tableaus, lists)]
+
+
+def stack(tableaus: Sequence[Tableau]) -> Tableau:
+    """Return tableaus of one pattern as one, with a new leading axis for `jax.vmap`."""
+    return jax.tree.map(lambda *leaves: _stack(leaves), *tableaus)
+
+
+def _padded(tableau, rows, keys, starts, length):
+    lanes = {lane for lane, _ in keys}
+    idle = Rows(rows[-1].level, {(lane, lane): 1.0 for lane in lanes})
+    rows = [*rows, *[idle] * (length - len(rows))]
+    full = [Rows(row.level, {key: row.coef.get(key, 0.0) for key in keys}) for row in rows]
+    start = {key: tableau.start.get(key, 0.0) for key in starts}
+    return Tableau(start, (stack_rows(full),), (), tableau.keep)
+
+
+def _row(rows: Rows, b: int) -> Rows:
+    return jax.tree.map(lambda a: a[b], rows)
+
+
+def _period(patterns: list[frozenset], longest: int = 4) -> int:
+    """The period up to `longest` with the fewest keys in all; a longer one must save a tenth."""
+    best, fewest = 1, np.inf
+    for period in range(1, min(longest, len(patterns) // 2) + 1):
+        whole = len(patterns) - len(patterns) % period
+        unions = [frozenset().union(*patterns[p:whole:period]) for p in range(period)]
+        keys = sum(map(len, unions)) * (whole // period) + sum(map(len, patterns[whole:]))
+        if keys < 0.9 * fewest:
+            best, fewest = period, keys
+    return best
+
+
+def _stack(values):
+    if any(isinstance(value, jax.Array) for value in values):
+        return jnp.stack(jnp.broadcast_arrays(*values))
+    return np.stack(np.broadcast_arrays(*values))

@@ -1,0 +1,282 @@
+"""The components of a Gaussian mixture as they are seen from noisy points: where the rounding is fought.
+
+With x_t = alpha x0 + sigma eps, a component N(m_k, S_k) becomes N(alpha m_k, C_k) with
+C_k = alpha^2 S_k + sigma^2 I. Everything a mixture knows follows from log pi_k + log N(x; alpha m_k, C_k).
+Written as it stands, |x - alpha m_k|^2 / 2 loses the small differences between components in a large
+common part. So each point x gets its own reference point c, the projection of x / alpha on the box of the
+means, and with
+
+    u = x - alpha c,    w_k = m_k - c,    x - alpha m_k = u - alpha w_k,
+
+the common part is taken off before anything is rounded. In a coordinate in which all S_k are diagonal, with
+variances v_k = alpha^2 s_k + sigma^2, a reference variance v and delta_k = (v - v_k) / v_k,
+
+    -(u - alpha w_k)^2 / (2 v_k) = -q + g_k + delta_k (g_k - q),
+    g_k = w_k (alpha u / v - alpha^2 w_k / (2 v)),    q = u^2 / (2 v).
+
+This holds for every c, so c carries no gradient. Inside the box u is only the rounding of c; outside, it is
+the distance to the box, and g_k <= 0. Arrays have the layout (coordinate, component, sample): sums over
+components then vectorise over samples. A size of one stands for "the same for all".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+#: Sums over at most this many rows are written out; longer ones are a scan (XLA's CPU backend does
+#: not vectorise a fused sum over a leading axis).
+UNROLL = 16
+
+
+class Part(NamedTuple):
+    """Coordinates in which every component has a diagonal covariance.
+
+    `mean - centre` is w_k, `shift` is u, `variance` is s_k and `reference` the s of the reference variance,
+    with shapes (j, k, 1 or n), (j, 1, 1 or n), (j, 1 or k, n), (1 or j, 1 or k, 1), (1 or j, 1, 1).
+    `low` is None or what float32 has cut off from the means. `size` is the dimension of the part.
+    """
+
+    mean: Any
+    low: Any
+    centre: Any
+    shift: Any
+    variance: Any
+    reference: Any
+    size: int
+
+    def displacement(self):
+        """All w_k, shape (j, k, n)."""
+        return _difference(self.mean, self.low, self.centre)
+
+
+class Components(NamedTuple):
+    """A mixture seen from n points at one level.
+
+    `basis` is None, or an orthonormal (1 or k, d, r) array whose columns are the coordinates of the first
+    part; the second part, if there is one, is what is orthogonal to them.
+    """
+
+    log_weights: Any
+    alpha: Any
+    sigma: Any
+    centre: Any
+    shift: Any
+    parts: tuple[Part, ...]
+    basis: Any
+
+    @property
+    def shared(self) -> bool:
+        """Whether all components have the same covariance, known from the shapes alone."""
+        return self.parts[0].variance.shape[1] == 1
+
+    def noisy(self, variance):
+        """alpha^2 s + sigma^2."""
+        return self.alpha**2 * variance + self.sigma**2
+
+    def precision(self, part: Part):
+        """1 / v_k, the eigenvalues of C_k^-1."""
+        return 1 / self.noisy(part.variance)
+
+    def excess(self, part: Part):
+        """delta_k = (v - v_k) / v_k, at least zero; v is the largest of the v_k."""
+        return self.alpha**2 * (part.reference - part.variance) * self.precision(part)
+
+
+def see(mixture, x, level) -> Components:
+    """Return the components of `mixture` seen from the points x, shape (n, d), at `level`."""
+    if x.ndim != 2 or x.shape[1] != mixture.dim:
+        raise ValueError(f"points must have shape (n, {mixture.dim}), got {x.shape}")
+    dtype = x.dtype
+    mean, low = (None if a is None else a.T[:, :, None] for a in _split(mixture.means, dtype))
+    alpha, alpha_low = (None if a is None else _place(a) for a in _split(level.alpha, dtype))
+    sigma = _place(jnp.asarray(level.sigma, dtype))
+    x = x.T[:, None, :]
+    lowest, highest = mean.min(1, keepdims=True), mean.max(1, keepdims=True)
+    nearest = jnp.clip(x / jnp.maximum(alpha, jnp.finfo(dtype).tiny ** 0.5), lowest, highest)
+    centre = jax.lax.stop_gradient(nearest)
+    shift = _residual(x, alpha, centre)
+    shift = shift if alpha_low is None else shift - alpha_low * centre
+    basis = None if mixture.basis is None else jnp.asarray(mixture.basis, dtype)
+    parts = _parts(mixture, mean, low, centre, shift, basis)
+    log_weights = jnp.asarray(mixture.log_weights, dtype)[:, None]
+    if basis is not None and (alpha.shape[0] > 1 or sigma.shape[0] > 1):
+        raise ValueError("a level with one entry per coordinate needs a mixture without a basis")
+    return Components(log_weights, alpha, sigma, centre, shift, parts, basis)
+
+
+def log_joint(seen: Components, power: float = 0.0):
+    """Return log(pi_k N(x; alpha m_k, C_k)) up to `log_common`, shape (k, n).
+
+    With `power` p and isotropic covariances, each component is also multiplied by v_k^-p.
+    """
+    total = seen.log_weights
+    for part in seen.parts:
+        ref = seen.noisy(part.reference)
+        slope, curvature = seen.alpha * part.shift / ref, seen.alpha**2 / (2 * ref)
+        rows = (part.mean, part.low, part.centre, slope, curvature)
+        if seen.shared:
+            total = total + sum_rows(_closeness, *rows)
+            continue
+        excess, far = seen.excess(part), part.shift**2 / (2 * ref)
+        total = total + sum_rows(_closeness_of_unequal, *rows, excess, far)
+        copies = part.size / excess.shape[0]
+        total = total + (0.5 * copies + power) * jnp.log1p(excess).sum(0)
+    # Drops a component that has overflowed. Also, XLA's CPU library for matrix products takes elementwise
+    # operations in front of it one pass at a time, but no comparison: this one keeps them compiled.
+    return jnp.where(total > -jnp.inf, total, -jnp.inf)
+
+
+def log_common(seen: Components):
+    """Return what `log_joint` leaves out, shape (n,): log N(u; 0, v) of the reference variances."""
+    parts = seen.parts
+    if seen.basis is not None and not seen.shared:  # the reference is isotropic: no need to rotate
+        parts = (parts[0]._replace(shift=seen.shift, size=seen.shift.shape[0]),)
+    total = 0.0
+    for part in parts:
+        ref = seen.noisy(part.reference)
+        log_det = jnp.log(2 * jnp.pi * ref).sum(0) * (part.size / ref.shape[0])
+        total = total - 0.5 * log_det - (part.shift**2 / (2 * ref)).sum(0)
+    return total[0]
+
+
+def apply(seen: Components, f: Callable, at: str):
+    """Return F_k z_k for every component, shape (d, k, n).
+
+    Args:
+      f: part -> the eigenvalues of F_k in its coordinates.
+      at: what z_k is, the "displacement" w_k or the "shift" u.
+    """
+    out = []
+    for part in seen.parts:
+        z = part.displacement() if at == "displacement" else part.shift
+        out.append(f(part) * z)
+    if seen.basis is None:
+        return out[0]
+    return sum(out[1:], _einsum("kdr,rkn->dkn", seen.basis, out[0]))
+
+
+def average(seen: Components, weights, f: Callable, at: str):
+    """Return sum_k weights_k F_k z_k, shape (d, n); weights: (k, n), f and z as for `apply`."""
+    if seen.basis is not None:
+        return (weights * apply(seen, f, at)).sum(1)
+    (part,) = seen.parts
+    coefficients = jnp.swapaxes(weights * f(part), 0, 1)
+    if at == "shift":
+        return coefficients.sum(0) * part.shift[:, 0]
+    mean, low = (None if a is None else jnp.swapaxes(a, 0, 1) for a in (part.mean, part.low))
+    return sum_rows(_weighted, coefficients, mean, low, jnp.swapaxes(part.centre, 0, 1))
+
+
+def average_matrix(seen: Components, weights, f: Callable):
+    """Return sum_k weights_k F_k, shape (n, d, d); f as for `apply`."""
+    diagonal = (weights * f(seen.parts[-1])).sum(1).T  # (n, 1 or d)
+    identity = jnp.eye(seen.shift.shape[0], dtype=seen.shift.dtype)
+    if seen.basis is None:
+        return diagonal[:, :, None] * identity
+    inside = weights * f(seen.parts[0])
+    basis = jnp.broadcast_to(seen.basis, (weights.shape[0], *seen.basis.shape[1:]))
+    out = _einsum("kir,rkn,kjr->nij", basis, inside, basis)
+    if len(seen.parts) == 1:
+        return out
+    outside = (weights * f(seen.parts[1]))[0]
+    return out + diagonal[:, :, None] * identity - _einsum("kir,kn,kjr->nij", basis, outside, basis)
+
+
+def spread(seen: Components, weights):
+    """Return the covariance under the weights of C_k^-1 w_k + (part of u that differs), shape (n, d, d).
+
+    The component's score is alpha times that vector and its posterior mean sigma^2 times it, up to what all
+    components have in common, which would only be rounded.
+    """
+
+    def differ(part):
+        gap = part.reference - part.variance
+        return seen.alpha * gap * seen.precision(part) / seen.noisy(part.reference)
+
+    vectors = apply(seen, seen.precision, "displacement") - apply(seen, differ, "shift")
+    for _ in range(2):  # the second time takes off the rounding of the first mean
+        vectors = vectors - (weights * vectors).sum(1, keepdims=True)
+    return _einsum("kn,ikn,jkn->nij", weights, vectors, vectors)
+
+
+def sum_rows(f: Callable, *arrays):
+    """Return the sum over j of f(a[j], b[j], ...); an array may be None, or have one row for all j."""
+    size = max(a.shape[0] for a in arrays if a is not None)
+    if size <= UNROLL:
+        row = lambda j: (None if a is None else a[j % a.shape[0]] for a in arrays)  # noqa: E731
+        return sum(f(*row(j)) for j in range(size))
+    rows = [None if a is None else jnp.broadcast_to(a, (size, *a.shape[1:])) for a in arrays]
+    first = jax.eval_shape(f, *(None if a is None else a[0] for a in rows))
+    start = jnp.zeros(first.shape, first.dtype)
+    return jax.lax.scan(lambda total, row: (total + f(*row), None), start, rows)[0]
+
+
+def _difference(mean, low, centre):
+    return mean - centre if low is None else (mean - centre) + low
+
+
+def _closeness(mean, low, centre, slope, curvature):
+    w = _difference(mean, low, centre)
+    return w * (slope - curvature * w)
+
+
+def _closeness_of_unequal(mean, low, centre, slope, curvature, excess, far):
+    g = _closeness(mean, low, centre, slope, curvature)
+    return g + excess * (g - far)
+
+
+def _weighted(coefficient, mean, low, centre):
+    return coefficient * _difference(mean, low, centre)
+
+
+def _parts(mixture, mean, low, centre, shift, basis) -> tuple[Part, ...]:
+    variance = jnp.asarray(mixture.variance, shift.dtype)[None, :, None]
+    dim = mean.shape[0]
+    if mixture.spectrum is None:
+        return (Part(mean, low, centre, shift, variance, variance.max(1, keepdims=True), dim),)
+    inside = variance + jnp.asarray(mixture.spectrum, shift.dtype).T[:, :, None]
+    if basis is None:
+        return (Part(mean, low, centre, shift, inside, inside.max(1, keepdims=True), dim),)
+    shared = inside.shape[1] == 1
+    w, zero = _difference(mean, low, centre), jnp.zeros((1, 1, 1), shift.dtype)
+    turned = [_einsum("kdr,dkn->rkn", basis, z) for z in (w, shift)]
+    reference = inside if shared else inside.max((0, 1), keepdims=True)
+    first = Part(turned[0], None, zero, turned[1], inside, reference, basis.shape[2])
+    if basis.shape[2] == dim:
+        return (first,)
+    rest = [z - _einsum("kdr,rkn->dkn", basis, y) for z, y in zip((w, shift), turned, strict=True)]
+    reference = variance if shared else reference
+    return first, Part(rest[0], None, zero, rest[1], variance, reference, dim - basis.shape[2])
+
+
+def _place(entry):
+    """A level's entry, () or (n, 1) or (d,), in the layout (1 or d, 1, 1 or n)."""
+    return jnp.atleast_2d(entry).T[:, None, :]
+
+
+def _split(value, dtype):
+    """Return (high, low) with high + low = value; low is None if it is zero or not to be known."""
+    high = jnp.asarray(value, dtype)
+    if isinstance(value, jax.Array):
+        return high, None
+    low = np.asarray(value, np.float64) - np.asarray(value).astype(dtype)
+    return high, jnp.asarray(low, dtype) if low.any() else None
+
+
+def _residual(x, a, c):
+    """x - a c with the product unrounded (Dekker 1971); the rounding error has no gradient."""
+    bits = jnp.finfo(x.dtype)
+    cut = lambda z: jax.lax.reduce_precision(z, bits.nexp, bits.nmant // 2)  # noqa: E731
+    product, a_high, c_high = a * c, cut(a), cut(c)
+    a_low, c_low = a - a_high, c - c_high
+    error = ((a_high * c_high - product) + a_high * c_low + a_low * c_high) + a_low * c_low
+    return (x - product) - jax.lax.stop_gradient(error)
+
+
+def _einsum(spec, *arrays):
+    return jnp.einsum(spec, *arrays, precision="highest")

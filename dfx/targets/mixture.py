@@ -1,0 +1,260 @@
+"""Gaussian mixtures: the targets that stay closed under every schedule.
+
+x0 is drawn from sum_k pi_k N(m_k, S_k), S_k = variance_k I + B_k diag(spectrum_k) B_k^T. Then x_t = alpha x0 +
+sigma eps has the law sum_k pi_k N(alpha m_k, alpha^2 S_k + sigma^2 I), and its density, score, denoiser and
+posterior covariance are finite sums over components, exact at every level. One component is the Gaussian.
+
+Methods compute in the dtype of x, from parameters kept in float64; `components.py` says how float32 stays
+accurate. A level may be one for all points, or one per point (entries of shape (n, 1)); without a basis also
+one per coordinate (d,). A mean term is not part of a mixture: pass x - beta y.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dfx.errors import PersonError
+from dfx.targets import components as seen_from
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """A mixture of k Gaussians in d dimensions; use the constructors below.
+
+    Attributes:
+      log_weights: log pi, shape (k,).
+      means: shape (k, d).
+      variance: the isotropic part of the covariances, shape (k,), or (1,) if all share one covariance;
+        then basis and spectrum have a leading 1 as well.
+      basis: None, or orthonormal columns, shape (k, d, r).
+      spectrum: None (isotropic); variances added along the columns, shape (k, r); without a basis, along the
+        coordinates, shape (k, d).
+    """
+
+    log_weights: Any
+    means: Any
+    variance: Any
+    basis: Any = None
+    spectrum: Any = None
+
+    @classmethod
+    def gaussian(cls, mean, covariance) -> Mixture:
+        """Return N(mean, covariance), the covariance being a number, a diagonal (d,) or a matrix (d, d)."""
+        mean, covariance = np.atleast_1d(np.asarray(mean, np.float64)), np.asarray(covariance)
+        if covariance.ndim == 0:
+            return cls.isotropic(mean[None], np.sqrt(covariance))
+        make = cls.diagonal if covariance.ndim == 1 else cls.full
+        return make(mean[None], covariance[None])
+
+    @classmethod
+    def isotropic(cls, means, std, weights=None) -> Mixture:
+        """Return the mixture of N(m_k, std_k^2 I).
+
+        Args:
+          means: shape (k, d).
+          std: one number for all components, or shape (k,).
+          weights: positive, shape (k,), normalised here; None means equal.
+        """
+        std = np.atleast_1d(np.asarray(std, np.float64))
+        means, log_weights = _check(means, weights, std, "std", 1)
+        return cls(log_weights, means, std**2)
+
+    @classmethod
+    def diagonal(cls, means, variances, weights=None) -> Mixture:
+        """Return the mixture of N(m_k, diag(variances_k)); variances: (k, d), or (1, d) for all."""
+        variances = np.asarray(variances, np.float64)
+        means, log_weights = _check(means, weights, variances, "variances", 2)
+        return cls(log_weights, means, np.zeros(len(variances)), None, variances)
+
+    @classmethod
+    def full(cls, means, covariances, weights=None) -> Mixture:
+        """Return the mixture of N(m_k, S_k); covariances: (k, d, d), or (1, d, d) for all.
+
+        In float32 a rotation leaves rounding of size 1e-7 |x - alpha m_k| in every direction, so the score
+        along the shortest axis of a component loses digits as the ratio of its axes grows.
+        """
+        covariances = np.asarray(covariances, np.float64)
+        if not np.allclose(covariances, np.swapaxes(covariances, -1, -2)):
+            raise PersonError("covariances must be symmetric")
+        spectrum, basis = np.linalg.eigh(covariances)
+        means, log_weights = _check(means, weights, spectrum, "covariances", 2)
+        return cls(log_weights, means, np.zeros(len(spectrum)), basis, spectrum)
+
+    @classmethod
+    def low_rank(cls, means, factors, variance, weights=None) -> Mixture:
+        """Return the mixture of N(m_k, F_k F_k^T + variance_k I), never forming a (d, d) matrix.
+
+        Args:
+          means: shape (k, d).
+          factors: F, shape (k, d, r) with r <= d, or (1, d, r) for all.
+          variance: one number, or shape (k,).
+          weights: as for `isotropic`.
+        """
+        factors = np.asarray(factors, np.float64)
+        basis, roots, _ = np.linalg.svd(factors, full_matrices=False)
+        means, log_weights = _check(means, weights, roots, "factors", 2)
+        size = max(len(factors), np.size(variance))
+        variance = np.broadcast_to(np.asarray(variance, np.float64), (size,))
+        if (variance < 0).any():
+            raise PersonError(f"variance must not be negative, got {variance.min()}")
+        basis, spectrum = (np.broadcast_to(a, (size, *a.shape[1:])) for a in (basis, roots**2))
+        return cls(log_weights, means, variance, basis, spectrum)
+
+    @property
+    def dim(self) -> int:
+        """The dimension d."""
+        return self.means.shape[1]
+
+    @property
+    def num_components(self) -> int:
+        """The number of components k."""
+        return self.means.shape[0]
+
+    def at(self, level) -> Mixture:
+        """Return the law of x_t, a mixture again; the level's entries must be scalars."""
+        a2, s2 = level.alpha**2, level.sigma**2
+        spectrum = None if self.spectrum is None else a2 * self.spectrum
+        return Mixture(
+            self.log_weights, level.alpha * self.means, a2 * self.variance + s2, self.basis, spectrum
+        )
+
+    def mean(self):
+        """Return E[x0], shape (d,); float64 NumPy unless the parameters are JAX arrays."""
+        return _namespace(self).exp(self.log_weights) @ self.means
+
+    def covariance(self):
+        """Return Cov[x0], shape (d, d), in the precision of the parameters."""
+        xp = _namespace(self)
+        weights, offsets = xp.exp(self.log_weights), self.means - self.mean()
+        shares = weights if len(self.variance) > 1 else weights.sum(keepdims=True)
+        out = xp.einsum("k,ki,kj->ij", weights, offsets, offsets)
+        out = out + (shares @ self.variance) * xp.eye(self.dim)
+        if self.spectrum is None:
+            return out
+        if self.basis is None:
+            return out + xp.diag(shares @ self.spectrum)
+        return out + xp.einsum("k,kir,kr,kjr->ij", shares, self.basis, self.spectrum, self.basis)
+
+    def sample(self, key, n: int, dtype=jnp.float32, balanced: bool = False):
+        """Draw x0, shape (n, d). Sample i is the same for every n.
+
+        With `balanced`, sample i comes from component i mod k, whatever the weights: equal shares without
+        sampling error.
+        """
+        key_label, key_floor, key_basis = jax.random.split(key, 3)
+        k, d = self.means.shape
+        log_weights = jnp.asarray(self.log_weights, dtype)
+        drawn = jax.random.categorical(key_label, log_weights, shape=(n,))
+        labels = jnp.arange(n) % k if balanced else drawn
+        pick = lambda a: jnp.asarray(a, dtype)[labels % len(a)]  # noqa: E731
+        noise = jax.random.normal(key_floor, (n, d), dtype)
+        if self.basis is None:
+            variance = pick(self.variance)[:, None]
+            variance = variance if self.spectrum is None else variance + pick(self.spectrum)
+            return pick(self.means) + jnp.sqrt(variance) * noise
+        x = pick(self.means) + jnp.sqrt(pick(self.variance))[:, None] * noise
+        inside = jnp.sqrt(pick(self.spectrum))
+        inside = inside * jax.random.normal(key_basis, inside.shape, dtype)
+        own = jax.nn.one_hot(labels % len(self.basis), len(self.basis), dtype=dtype)
+        basis = jnp.asarray(self.basis, dtype)
+        return x + jnp.einsum("nk,nr,kdr->nd", own, inside, basis, precision="highest")
+
+    def log_prob(self, x, level):
+        """Return log p_t(x) in nats, shape (n,)."""
+        seen = seen_from.see(self, x, level)
+        joint = seen_from.log_joint(seen)
+        return jax.nn.logsumexp(joint, axis=0) + seen_from.log_common(seen)
+
+    def responsibilities(self, x, level):
+        """Return the probability of each component given x_t = x, shape (n, k)."""
+        return _weights(seen_from.see(self, x, level)).T
+
+    def denoise(self, x, level):
+        """Return E[x0 | x_t = x], shape (n, d): the components' posterior means, weighted."""
+        seen = seen_from.see(self, x, level)
+        if self.spectrum is None and seen.alpha.shape[0] == seen.sigma.shape[0] == 1:
+            return _denoise_isotropic(seen, x)
+        weights = _weights(seen)
+        pull = seen_from.average(seen, weights, seen.precision, "displacement")
+        kept = lambda part: part.variance * seen.precision(part)  # noqa: E731
+        keep = seen_from.average(seen, weights, kept, "shift")
+        alpha, sigma = seen.alpha[:, 0], seen.sigma[:, 0]
+        return (seen.centre[:, 0] + sigma**2 * pull + alpha * keep).T
+
+    def score(self, x, level):
+        """Return grad_x log p_t(x), shape (n, d)."""
+        seen = seen_from.see(self, x, level)
+        weights = _weights(seen)
+        pull = seen_from.average(seen, weights, seen.precision, "displacement")
+        push = seen_from.average(seen, weights, seen.precision, "shift")
+        return (seen.alpha[:, 0] * pull - push).T
+
+    def velocity(self, x, level):
+        """Return E[alpha_dot x0 + sigma_dot eps | x_t = x], shape (n, d)."""
+        rate = level.sigma_dot * level.sigma
+        parts = (level.alpha_dot, self.denoise(x, level)), (-rate, self.score(x, level))
+        return sum(jnp.asarray(a, x.dtype) * value for a, value in parts)
+
+    def posterior_covariance(self, x, level):
+        """Return Cov[x0 | x_t = x], shape (n, d, d): between the components plus within them."""
+        seen = seen_from.see(self, x, level)
+        weights = _weights(seen)
+        within = lambda part: seen.sigma**2 * part.variance * seen.precision(part)  # noqa: E731
+        scale = (seen.sigma**4).T
+        return scale * seen_from.spread(seen, weights) + seen_from.average_matrix(seen, weights, within)
+
+    def hessian(self, x, level):
+        """Return the Hessian of log p_t at x, shape (n, d, d)."""
+        seen = seen_from.see(self, x, level)
+        weights = _weights(seen)
+        scale = (seen.alpha**2).T
+        inverse = seen_from.average_matrix(seen, weights, seen.precision)
+        return scale * seen_from.spread(seen, weights) - inverse
+
+
+def _weights(seen):
+    return jax.nn.softmax(seen_from.log_joint(seen), axis=0)
+
+
+def _denoise_isotropic(seen, x):
+    """The denoiser with h_k = responsibility / v_k taken from one product for all sums over components:
+
+    (sigma^2 sum h m + alpha x sum h s) / (alpha^2 sum h s + sigma^2 sum h).
+    """
+    (part,) = seen.parts
+    joint = seen_from.log_joint(seen, power=1.0)
+    h = jnp.exp(joint - joint.max(0))
+    k, n = h.shape
+    means, variance = part.mean[:, :, 0], jnp.broadcast_to(part.variance[:, :, 0], (1, k))
+    rows = jnp.concatenate([means, variance, jnp.ones_like(variance)])
+    sums = jnp.matmul(rows, h, precision="highest")
+    hm, hs, h = sums[:-2], sums[-2], sums[-1]
+    alpha, sigma = seen.alpha[0, 0], seen.sigma[0, 0]
+    return ((sigma**2 * hm + alpha * x.T * hs) / (alpha**2 * hs + sigma**2 * h)).T
+
+
+def _namespace(mixture: Mixture):
+    return jnp if any(isinstance(a, jax.Array) for a in jax.tree.leaves(mixture)) else np
+
+
+def _check(means, weights, scales, name: str, ndim: int):
+    """Return float64 means and normalised log weights, or say what does not fit."""
+    means = np.asarray(means, np.float64)
+    if means.ndim != 2:
+        raise PersonError(f"means must have shape (k, d), got {means.shape}")
+    if scales.ndim != ndim or len(scales) not in (1, len(means)):
+        raise PersonError(f"{name} must have one entry, or one per mean ({len(means)})")
+    if ndim == 2 and name != "factors" and scales.shape[1] != means.shape[1]:
+        raise PersonError(f"{name} have dimension {scales.shape[1]}, means {means.shape[1]}")
+    if not (scales >= -1e-12 * np.abs(scales).max()).all():
+        raise PersonError(f"{name} must not be negative, got {scales.min()}")
+    weights = np.ones(len(means)) if weights is None else np.asarray(weights, np.float64)
+    if weights.shape != (len(means),) or not (weights > 0).all():
+        raise PersonError(f"weights must be positive, one per mean, got {weights}")
+    return means, np.log(weights / weights.sum())

@@ -1,0 +1,95 @@
+"""The train state and the one pure step that every training here is made of.
+
+A step is a function of (state, batch) alone. The key of step i is `fold_in(state.key, i)`, so
+nothing but the state is needed to go on where a run stopped, and the numbers drawn do not depend
+on how the run was cut into pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dfx.train import ema as averages
+
+Params = Any
+Metrics = dict[str, Any]
+
+
+class State(NamedTuple):
+    """Everything a training run carries from one step to the next.
+
+    params: the net's parameters, any pytree of floating arrays.
+    opt_state: the optimizer's state; it holds the hyper-parameters too (see `optimizer`).
+    ema: the running average of the parameters, `()` when there is none.
+    step: the number of steps done, int32, shape () or (members,) for a stacked ensemble.
+    key: the typed key of the run, never replaced; step i uses `fold_in(key, i)`.
+    """
+
+    params: Params
+    opt_state: Any
+    ema: Any
+    step: jax.Array
+    key: jax.Array
+
+
+def init_state(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    ema: averages.Ema | None = None,
+) -> State:
+    """Return the state before the first step.
+
+    Args:
+      params: the initial parameters.
+      optimizer: an optax pair (init, update), for example `optimizer(1e-3)`.
+      key: a typed key, `jax.random.key(seed)`; not the one that drew the parameters.
+      ema: the average to keep; none by default. Give `make_step` the same one.
+    """
+    average = (ema or averages.none()).init(params)
+    return State(params, optimizer.init(params), average, jnp.zeros((), jnp.int32), key)
+
+
+def make_step(
+    loss: Callable[..., tuple[jax.Array, Any]],
+    optimizer: optax.GradientTransformation,
+    ema: averages.Ema | None = None,
+) -> Callable[[State, Any], tuple[State, Metrics]]:
+    """Return the pure function `step(state, batch) -> (state, metrics)`.
+
+    Args:
+      loss: `loss(params, key, *batch) -> (scalar, aux)`; `aux` is a dictionary of arrays that
+      joins
+        the metrics, or `()`.
+      optimizer: an optax pair (init, update).
+      ema: the average kept beside the parameters, updated with the new parameters.
+
+    Returns:
+      The step. Its batch is an array (the loss's third argument) or a plain tuple of arguments.
+      Its metrics are `loss` and `grad_norm` (before clipping), both at the parameters that the
+      step was given, and what `aux` holds.
+    """
+    average = ema or averages.none()
+
+    def step(state: State, batch: Any) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        inputs = batch if type(batch) is tuple else (batch,)
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (value, aux), grads = gradient(state.params, key, *inputs)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        done = state.step + 1
+        new = State(params, opt_state, average.update(state.ema, params, done), done, state.key)
+        return new, {**dict(aux), "loss": value, "grad_norm": optax.tree.norm(grads)}
+
+    return step
+
+
+def averaged(state: State) -> Params:
+    """Return the averaged parameters of a state, or its parameters when it keeps no average."""
+    return state.ema if jax.tree.leaves(state.ema) else state.params

@@ -1,0 +1,71 @@
+"""The words of a command line, sorted: names and folders, options, settings."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import NamedTuple
+
+from dfx.errors import PersonError
+
+
+class Arguments(NamedTuple):
+    """A command line: words without dashes, options, settings in order, and all of it as given."""
+
+    words: tuple[str, ...]
+    options: dict[str, str]
+    settings: tuple[tuple[str, str], ...]
+    given: tuple[str, ...] = ()
+
+    def positionals(self, usage: str) -> tuple[str, ...]:
+        """Return the words, if there are as many as the usage line has after the command.
+
+        Raises:
+          PersonError: there are more or fewer.
+        """
+        wanted = [word for word in usage.split() if word.isupper() or word.startswith("STUDY")]
+        if len(self.words) != len(wanted):
+            given = shlex.join(self.words) or "nothing"
+            raise PersonError(f"given {given}, allowed: {usage}")
+        return self.words
+
+    def refuse_settings(self) -> None:
+        """Raise a PersonError if there are settings: the command has no use for them."""
+        if self.settings:
+            name = self.settings[0][0]
+            raise PersonError(f"--config.{name} is of no use here: a run folder has its own config")
+
+
+def parse(argv: list[str], options: tuple[str, ...]) -> Arguments:
+    """Return the sorted command line; `--name=value` and `--name value` are the same.
+
+    Raises:
+      PersonError: an option that does not exist, or one without its value.
+    """
+    words, found, settings = [], {}, []
+    rest = iter(argv)
+    for word in rest:
+        if not word.startswith("-"):
+            words.append(word)
+            continue
+        name, given, value = word.partition("=")
+        if name not in options and not name.startswith("--config."):
+            raise _unknown(name, options)
+        if not given:
+            try:
+                value = next(rest)
+            except StopIteration:
+                raise PersonError(f"{name} needs a value: {name}=VALUE") from None
+        if name in options:
+            found[name] = value
+        else:
+            settings.append((name.removeprefix("--config."), value))
+    return Arguments(tuple(words), found, tuple(settings), tuple(argv))
+
+
+def _unknown(name: str, options: tuple[str, ...]) -> PersonError:
+    head, dot, tail = name.partition(".")
+    nearest = difflib.get_close_matches(head, ["--config" if dot else "", *options, "--help"], n=1)
+    hint = f": did you mean {nearest[0] + dot + tail!r}?" if nearest else "."
+    allowed = ", ".join([*options, "--config.SETTING"])
+    return PersonError(f"unknown option {name!r}{hint} allowed: {allowed}")

@@ -1,0 +1,87 @@
+"""dfx: run a study of diffusion and flow models, look at its figures, read its claims.
+
+  dfx list                            the studies, one line each
+  dfx run STUDY[:SIZE] [options]      run a study, or go on with one that was stopped
+  dfx figures DIR                     draw the figures of a run folder again
+  dfx claims DIR                      print the claims of a run folder again
+  dfx --version, dfx --help
+
+Options of run:
+  --workdir=DIR                       the run folder; runs/STUDY-SIZE if not given
+  --config.GROUP.SETTING=VALUE        change a setting, such as --config.train.num_steps=2000
+
+Exit status: 0 done, 2 a mistake in what was asked, 1 anything else, 130 or 143 stopped.
+
+Compiled programs are kept for the next start in the folder that JAX_COMPILATION_CACHE_DIR names, by
+default dfx/jax in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import textwrap
+
+from dfx.errors import choose
+from dfx.runs import describe, provenance
+from dfx.runs.outcome import exit_status
+from experiments.arguments import Arguments, parse
+from experiments.launch import run_study
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return exit_status(lambda: _command(arguments))
+
+
+def _command(argv: list[str]) -> None:
+    if not argv or "--help" in argv or argv[0] in ("-h", "help"):
+        print((__doc__ or "").strip())
+    elif argv[0] == "--version":
+        print(f"dfx {provenance.version('dfx')} (jax {provenance.version('jax')})")
+    else:
+        command = choose("command", argv[0], _COMMANDS)
+        command(parse(argv[1:], () if argv[0] == "list" else ("--workdir",)))
+
+
+def _list(arguments: Arguments) -> None:
+    import configs
+
+    arguments.refuse_settings()
+    arguments.positionals("dfx list")
+    studies = {name: describe(path) for name, path in configs.studies().items()}
+    columns = shutil.get_terminal_size((120, 24)).columns
+    for name, study in studies.items():
+        sizes = f" [{' '.join(study.sizes)}]"
+        line = textwrap.shorten(f"{name}: {study.line}", columns - len(sizes), placeholder=" ...")
+        print(line + sizes)
+
+
+def _run(arguments: Arguments) -> None:
+    (spec,) = arguments.positionals("dfx run STUDY[:SIZE]")
+    run_study(spec, arguments, shlex.join(["dfx", "run", *arguments.given]))
+
+
+def _figures(arguments: Arguments) -> None:
+    import analysis
+
+    analysis.draw(_folder(arguments, "dfx figures DIR"))
+
+
+def _claims(arguments: Arguments) -> None:
+    import analysis
+
+    analysis.show(_folder(arguments, "dfx claims DIR"))
+
+
+def _folder(arguments: Arguments, usage: str) -> str:
+    arguments.refuse_settings()
+    return arguments.options.get("--workdir") or arguments.positionals(usage)[0]
+
+
+_COMMANDS = {"list": _list, "run": _run, "figures": _figures, "claims": _claims}
+
+if __name__ == "__main__":
+    sys.exit(main())

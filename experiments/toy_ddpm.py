@@ -1,0 +1,227 @@
+"""Ensembles of small noise predictors on point sets: trained as one program, sampled member by
+member.
+
+What toy studies share. A member is one training: a point set (padded to the largest, with its
+size), and a key. Stages are named; each leaves one file of arrays in the run folder, and a stage
+that has its file is not done again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dfx import data, fields, losses, nets, schedules, solvers, targets, train
+
+
+class Toy(NamedTuple):
+    """What all members of all ensembles of one dimension share."""
+
+    net: nets.Net
+    schedule: schedules.DiscreteVP
+    optimizer: Any
+    step: Callable
+    chunk: int
+
+
+class Members(NamedTuple):
+    """The trainings of one ensemble, members first: points (m, n_max, d), sizes (m,), keys (m,)."""
+
+    points: np.ndarray
+    sizes: np.ndarray
+    keys: jax.Array
+
+
+def make_toy(config, dim: int) -> Toy:
+    """Return the paper's net, forward process, loss (plain eps, uniform steps) and optimizer."""
+    schedule = make_schedule(config)
+    net = nets.weight_tied_mlp(dim, config.net.width, config.net.depth)
+    loss = losses.denoising(
+        net,
+        schedule,
+        "eps",
+        time_sampler=losses.discrete(schedule),
+        time=step_number(schedule.num_steps),
+    )
+    optimizer = train.optimizer(config.train.learning_rate)
+    return Toy(net, schedule, optimizer, train.make_step(loss, optimizer), config.train.chunk)
+
+
+def make_schedule(config) -> schedules.DiscreteVP:
+    """Return the paper's table of noise levels."""
+    process = config.schedule
+    return schedules.discrete_linear(process.num_steps, process.beta_start, process.beta_end)
+
+
+def law(target: targets.Mixture) -> dict[str, np.ndarray]:
+    """Return what an analysis needs to know of an isotropic mixture: its means (k, d) and its
+    modes' sd."""
+    return {"means": np.asarray(target.means), "std": np.sqrt(target.variance[:1])}
+
+
+def gather(point_sets: Sequence[np.ndarray], keys: Sequence[jax.Array]) -> Members:
+    """Return the members of an ensemble from one point set and one key each."""
+    sizes = np.asarray([len(points) for points in point_sets], np.int32)
+    padded = [np.resize(points, (sizes.max(), points.shape[1])) for points in point_sets]
+    return Members(np.stack(padded).astype(np.float32), sizes, jnp.stack(list(keys)))
+
+
+def fit_members(
+    run, name: str, toy: Toy, members: Members, batch_size: int, snapshots: Sequence[int]
+) -> list[Any]:
+    """Return the stacked parameters after each number of steps in `snapshots`, from the run folder
+    if they are there.
+
+    Args:
+      run: the run folder.
+      name: of the stage.
+      toy: net, loss and optimizer.
+      members: what is trained.
+      batch_size: points a step, for each member.
+      snapshots: increasing numbers of steps; the last is the length of the training.
+    """
+    template = jax.eval_shape(lambda keys: jax.vmap(toy.net.init)(keys), members.keys)
+    stored = run.arrays(name, lambda: _fit(run, name, toy, members, batch_size, snapshots))
+    return [_unflatten(template, stored, f"{steps}/") for steps in snapshots]
+
+
+def _fit(run, name, toy, members, batch_size, snapshots) -> dict[str, np.ndarray]:
+    checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash)
+    state = _first_state(toy, members.keys)
+    state = checkpoints.restore(state) if checkpoints.latest() is not None else state
+    batch_fn = _batches(batch_size)
+    stored = {}
+    with run.progress(snapshots[-1], name, initial=int(state.step[0])) as bar:
+
+        def on_chunk(state, metrics, done):
+            loss = metrics["loss"].mean(axis=0)
+            run.log(name, done, loss=loss)
+            bar.update(len(metrics["loss"]), loss=loss.mean())
+
+        for steps in snapshots:
+            state = train.fit(
+                toy.step,
+                state,
+                batch_fn,
+                steps,
+                toy.chunk,
+                on_chunk,
+                data=(members.points, members.sizes, members.keys),
+                checkpoints=checkpoints,
+            )
+            stored |= _flatten(state.params, f"{steps}/")
+    return stored
+
+
+@functools.cache
+def _batches(batch_size: int) -> Callable:
+    """Return the pure function from one member's (points, size, key) and the step to its batch."""
+
+    def batch(member, step):
+        points, size, key = member
+        order = jax.random.fold_in(key, _ORDER)
+        return points[data.indices(order, step, batch_size, size)]
+
+    return batch
+
+
+# A member's one key is split by use: its parameters, its noise in training, the order of its
+# points.
+_PARAMS, _NOISE, _ORDER = range(3)
+
+
+def _first_state(toy: Toy, keys: jax.Array) -> train.State:
+    def one(key):
+        params = toy.net.init(jax.random.fold_in(key, _PARAMS))
+        return train.init_state(params, toy.optimizer, jax.random.fold_in(key, _NOISE))
+
+    return jax.jit(jax.vmap(one))(keys)
+
+
+def net_field(toy: Toy, params: Any) -> fields.NetField:
+    """Return the field of one member; the net sees the step number."""
+    return fields.from_net(toy.net, params, "eps", time=step_number(toy.schedule.num_steps))
+
+
+@functools.cache  # one function object for each table, so that what is compiled for it is found again
+def step_number(num_steps: int) -> Callable:
+    """Return the function from a level to its step number 0..num_steps - 1, what the paper's net
+    takes as t."""
+    return lambda level: level.t * num_steps - 1
+
+
+class Sampler(NamedTuple):
+    """A solver with the time of its first level, where the prior is drawn."""
+
+    start_time: float
+    tableau: solvers.Tableau
+
+
+def ancestral(schedule: schedules.DiscreteVP, start_index: int) -> Sampler:
+    """Return the paper's sampler: every step below `start_index`, variance beta, no noise in the
+    last one."""
+    times = np.append(schedule.time_of_index(np.arange(start_index - 1, -1, -1)), 0.0)
+    return Sampler(times[0], solvers.ddpm(schedule, times, variance="large"))
+
+
+def ddim(schedule: schedules.DiscreteVP, start_index: int, num_steps: int) -> Sampler:
+    """Return DDIM on equal steps of time over the same range."""
+    times = schedules.grids.uniform(schedule, num_steps, start=schedule.time_of_index(start_index - 1))
+    return Sampler(times[0], solvers.ddim(schedule, times))
+
+
+def sample_members(
+    run, name: str, toy: Toy, params: Any, keys: jax.Array, sampler: Sampler, shape: tuple, windows
+) -> dict[str, np.ndarray]:
+    """Return samples x (m, n, d) and late variances of x0_hat (m, n, windows), from the run folder
+    if there.
+
+    Args:
+      run: the run folder.
+      name: of the stage.
+      toy: net and forward process.
+      params: stacked parameters, members first.
+      keys: one for each member; members with equal keys get the same noise.
+      sampler: as `ancestral` makes it.
+      shape: (n, d).
+      windows: numbers of last steps over which the variance is taken.
+    """
+
+    def compute():
+        with run.progress(len(keys), name, unit="net") as bar:
+            pairs = []
+            for i, key in enumerate(keys):
+                field = net_field(toy, train.member(params, i))
+                pairs.append(sample_field(toy.schedule, field, key, sampler, shape, windows))
+                bar.update(1)
+        return dict(zip(("x", "variance"), map(np.stack, zip(*pairs))))
+
+    return run.arrays(name, compute)
+
+
+def sample_field(schedule, field, key, sampler, shape, windows) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples of any field (n, d), and the variances of its x0_hat over the last steps (n,
+    windows)."""
+    start, noise = jax.random.split(key)
+    x = solvers.prior(start, schedule, shape, t=sampler.start_time)
+    observe = solvers.window_variance(tuple(windows))
+    x, variance = solvers.sample(sampler.tableau, field, x, noise, observe=observe)
+    return np.asarray(x), np.asarray(variance)
+
+
+def _flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {prefix + _name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unflatten(template: Any, stored: dict[str, np.ndarray], prefix: str) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: stored[prefix + _name(path)], template)
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

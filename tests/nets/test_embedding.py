@@ -1,0 +1,48 @@
+"""Time features against their formulas."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dfx.nets.embedding import fourier, sinusoidal
+
+T = np.array([0.0, 1.0, 7.5, 999.0])
+
+
+@pytest.mark.usefixtures("x64")
+def test_sinusoidal_features_are_sines_then_cosines_from_frequency_1_to_1e_4():
+    features = sinusoidal(jnp.asarray(T), 8)
+    frequencies = np.array([1, 10 ** (-4 / 3), 10 ** (-8 / 3), 1e-4])
+    expected = [[f(w * t) for f in (np.sin, np.cos) for w in frequencies] for t in T]
+    np.testing.assert_allclose(features, expected, atol=1e-12)  # rounding of angles up to 1000
+
+
+def test_steps_of_a_thousand_stay_apart_also_when_given_as_integers():
+    features = np.asarray(sinusoidal(jnp.arange(1000), 16))
+    assert features.dtype == np.float32
+    gaps = np.linalg.norm(features[1:] - features[:-1], axis=1)
+    # |sin, cos| of the fastest frequency alone move by 2 sin(1/2) a step.
+    assert gaps.min() > 2 * np.sin(0.5) - 1e-3
+
+
+def test_time_features_keep_the_axes_of_t():
+    t = jnp.asarray(np.outer([1.0, 2.0], [0.5, 1.0, 1.5]), jnp.float32)
+    for embed in (sinusoidal, fourier):
+        features = embed(t, 8)
+        assert features.shape == (2, 3, 8)
+        np.testing.assert_array_equal(features[1, 0], embed(t[1, 0], 8))
+
+
+def test_fourier_frequencies_spread_as_a_half_normal():
+    width, scale, small = 2000, 3.0, 1e-5
+    slopes = np.asarray(fourier(jnp.float32(small), width, scale))[: width // 2] / small
+    frequencies = slopes / (2 * np.pi)  # sin(2 pi w t) = 2 pi w t to (2 pi w t)^2 / 6 < 1e-6
+    assert frequencies.min() > 0
+    # Mean and mean square of |N(0, scale^2)|; midpoint quantiles miss a little of the tail.
+    assert frequencies.mean() == pytest.approx(scale * np.sqrt(2 / np.pi), rel=2e-3)
+    assert (frequencies**2).mean() == pytest.approx(scale**2, rel=1e-2)
+
+
+def test_fourier_features_lie_on_unit_circles():
+    features = fourier(jnp.linspace(-1, 1, 5), 6)
+    np.testing.assert_allclose(features[:, :3] ** 2 + features[:, 3:] ** 2, 1, rtol=1e-5)

@@ -1,0 +1,298 @@
+"""`sample`: the result is a function of tableau, field, x and key, however the run is organised."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dfx import fields, schedules, solvers
+from dfx.errors import PersonError
+from dfx.solvers import sample
+from dfx.solvers.noise import BLOCK
+
+SCHEDULE = schedules.VPLinear()
+GRID = np.linspace(0.95, 0.0, 13)
+KEY = jax.random.key(7)
+
+#: One solver of each shape: deterministic, stochastic, two stages, two stages with noise at the start.
+BUILDERS = {
+    "ddim": solvers.ddim,
+    "ddpm": solvers.ddpm,
+    "heun": solvers.heun,
+    "churn": functools.partial(solvers.heun, churn=3.0),
+}
+
+#: Float32 rounding of a dozen rows on values up to 3, in another order of operations.
+ROUNDING = 5e-6
+
+
+def starts(n=8, d=2, dtype=jnp.float32):
+    return solvers.prior(jax.random.key(1), SCHEDULE, (n, d), dtype=dtype)
+
+
+@pytest.fixture(params=BUILDERS)
+def tableau(request):
+    return BUILDERS[request.param](SCHEDULE, GRID)
+
+
+def test_a_sample_is_the_same_in_a_batch_of_8_and_of_8000(tableau, modes):
+    few = sample(tableau, modes, starts(8), KEY)
+    many = sample(tableau, modes, starts(8000), KEY)
+    np.testing.assert_allclose(few, many[:8], rtol=0, atol=ROUNDING)
+    assert np.array_equal(starts(8), starts(8000)[:8])
+
+
+def test_blocks_do_not_change_a_sample(tableau, modes):
+    x = starts(4300)  # the last block is not full
+    whole = sample(tableau, modes, x, KEY, block=0)
+    for block in (None, BLOCK, 2 * BLOCK):
+        np.testing.assert_allclose(
+            sample(tableau, modes, x, KEY, block=block), whole, rtol=0, atol=ROUNDING
+        )
+
+
+@pytest.mark.parametrize("sample_shape", [(), (3,), (20,), (5, 4)])
+def test_samples_of_any_shape_run_in_any_organisation(tableau, modes, sample_shape):
+    """Tiny samples are stored with the batch axis last, larger ones not; blocks and prefixes agree in both."""
+    x = solvers.prior(jax.random.key(2), SCHEDULE, (2100, *sample_shape))
+    whole = sample(tableau, modes, x, KEY, block=0)
+    assert whole.shape == x.shape
+    blocks = sample(tableau, modes, x, KEY, block=BLOCK)
+    np.testing.assert_allclose(blocks, whole, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(sample(tableau, modes, x[:9], KEY), whole[:9], rtol=0, atol=ROUNDING)
+
+
+def test_jit_phases_and_unroll_leave_the_result(tableau, modes):
+    x = starts(50)
+    plain = sample(tableau, modes, x, KEY)
+    for options in ({"phases": 1}, {"unroll": 1}, {"unroll": 5}, {"phases": 1, "unroll": 3}):
+        np.testing.assert_allclose(sample(tableau, modes, x, KEY, **options), plain, atol=ROUNDING)
+    inside = jax.jit(lambda tableau, x, key: sample(tableau, modes, x, key))(tableau, x, KEY)
+    np.testing.assert_allclose(inside, plain, atol=ROUNDING)
+    with jax.disable_jit():
+        slow = sample(tableau, modes, x[:3], KEY, unroll=1)
+    np.testing.assert_allclose(slow, plain[:3], atol=ROUNDING)
+
+
+def test_noise_given_as_a_function_is_the_noise_used(modes):
+    """With the draws of `key` handed over by hand, the result is that of the key."""
+    tableau, x = solvers.ddpm(SCHEDULE, GRID), starts(30)
+
+    def by_hand(row):
+        row_key = jax.random.fold_in(KEY, row + 2)
+        return jax.random.normal(jax.random.fold_in(row_key, 0), (2, BLOCK)).T[:30]
+
+    got = sample(tableau, modes, x, noise=by_hand)
+    np.testing.assert_allclose(got, sample(tableau, modes, x, KEY), atol=ROUNDING)
+
+
+def test_two_grids_can_share_a_brownian_path(gaussian, slope):
+    """Strong order of Euler-Maruyama: 1, as its noise is additive. Fine increments add up to coarse ones."""
+    with jax.enable_x64(True):
+        fine, n = 1024, 400
+        small = np.random.default_rng(0).normal(size=(fine, n, 2))
+        x = np.random.default_rng(1).normal(size=(n, 2))
+        ends = {}
+        for steps in (32, 64, 128, fine):
+            z = small.reshape(steps, fine // steps, n, 2).sum(1) / np.sqrt(fine // steps)
+            path = jax.tree_util.Partial(lambda z, row: z[row], jnp.asarray(z))
+            tableau = solvers.euler_maruyama(SCHEDULE, np.linspace(0.9, 0.3, steps + 1))
+            ends[steps] = np.asarray(sample(tableau, gaussian, x, noise=path))
+        coarse = [32, 64, 128]
+        gaps = [np.sqrt(np.mean((ends[k] - ends[fine]) ** 2)) for k in coarse]
+    # the reference has an error of its own, an eighth of the last: it tilts the fit upwards by about 0.1
+    assert 0.9 < slope(coarse, gaps) < 1.3
+
+
+def test_float32_stays_within_rounding_of_float64_over_1000_rows(gaussian):
+    grid = np.append(schedules.t_of_log_snr(SCHEDULE, 2 * np.linspace(-4, 6, 1000)), 0.0)
+    for build in (solvers.ddim, solvers.ddpm):
+        tableau = build(SCHEDULE, grid)
+        z = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+        with jax.enable_x64(True):
+            noise = jax.tree_util.Partial(lambda z, row: z * jnp.cos(row), jnp.asarray(z, jnp.float64))
+            exact = sample(tableau, gaussian, z.astype(np.float64), noise=noise)
+        noise = jax.tree_util.Partial(lambda z, row: z * jnp.cos(row), jnp.asarray(z))
+        single = sample(tableau, gaussian, z, noise=noise)
+        assert single.dtype == jnp.float32
+        # measured for the recorder on mixtures: median 1e-6 after 1000 rows
+        assert np.median(np.abs(single - np.asarray(exact))) < 5e-6
+
+
+@pytest.mark.usefixtures("x64")
+def test_float32_samples_stay_float32_where_float64_is_on(modes):
+    for build in BUILDERS.values():
+        end, seen = sample(
+            build(SCHEDULE, GRID), modes, starts(), KEY, observe=solvers.trajectory()
+        )
+        assert end.dtype == jnp.float32 and seen[0].dtype == jnp.float32
+
+
+def test_solvers_of_one_pattern_and_fields_of_one_shape_share_a_compilation(gaussian):
+    """The field counts how often it is traced."""
+    count = []
+
+    @jax.tree_util.register_pytree_node_class
+    class Counted:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __call__(self, x, level):
+            count.append(1)
+            return self.inner(x, level)
+
+        def tree_flatten(self):
+            return (self.inner,), None
+
+        @classmethod
+        def tree_unflatten(cls, _, children):
+            return cls(*children)
+
+    def run(tableau, field):
+        count.clear()
+        sample(tableau, Counted(field), starts(), KEY)
+        return len(count)
+
+    other = type(gaussian)(gaussian.mean + 1, gaussian.variance)
+    assert run(solvers.ddim(SCHEDULE, GRID), gaussian) > 0
+    assert run(solvers.euler(SCHEDULE, GRID), gaussian) == 0
+    assert run(solvers.euler(SCHEDULE, GRID, "time"), gaussian) == 0
+    assert run(solvers.ddim(schedules.EDM(), 80 * GRID), other) == 0
+    assert run(solvers.ddpm(SCHEDULE, GRID), gaussian) > 0
+    assert run(solvers.ddim(SCHEDULE, GRID, eta=0.3), other) == 0
+    assert run(solvers.ddpm(SCHEDULE, GRID, "large"), gaussian) == 0
+    assert run(solvers.euler_maruyama(SCHEDULE, GRID), gaussian) == 0
+
+
+def test_vmap_over_tableaus_gives_what_single_runs_give(modes):
+    grids = [GRID, np.linspace(0.95, 0.0, 8), np.linspace(0.9, 0.05, 7)]
+    tableaus = [b(SCHEDULE, g) for b, g in zip((solvers.ddim, solvers.ddpm, solvers.heun), grids)]
+    tableaus.append(solvers.heun(SCHEDULE, grids[1], churn=2.0))
+    x = starts(20)
+    stacked = solvers.stack(solvers.pad(tableaus))
+    together = jax.vmap(lambda tableau: sample(tableau, modes, x, KEY))(stacked)
+    for tableau, end in zip(tableaus, together):
+        np.testing.assert_allclose(end, sample(tableau, modes, x, KEY), rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "heun"])
+def test_the_end_is_differentiable_in_the_grid(name, modes):
+    """Build under a trace, against central differences on host grids (step 1e-6: error 1e-9 of the value)."""
+    x = starts(5, dtype=jnp.float64)
+
+    def loss(grid):
+        return jnp.sum(sample(BUILDERS[name](SCHEDULE, grid), modes, x, KEY) ** 2)
+
+    grid = np.linspace(0.9, 0.0, 5)
+    slopes = jax.grad(loss)(jnp.asarray(grid))[:-1]
+    assert np.isfinite(slopes).all()
+    for i in range(4):
+        shift = 1e-6 * np.eye(5)[i]
+        expected = (loss(grid + shift) - loss(grid - shift)) / 2e-6
+        np.testing.assert_allclose(slopes[i], expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_coefficients_can_be_learned(gaussian):
+    """The gradient with respect to the tableau: the answer is linear in the last row's coefficients."""
+    tableau, x = solvers.ddim(SCHEDULE, [0.9, 0.4, 0.1]), starts(3, dtype=jnp.float64)
+    slopes = jax.grad(lambda t: jnp.sum(sample(t, gaussian, x)))(tableau)
+    before = sample(solvers.ddim(SCHEDULE, [0.9, 0.4]), gaussian, x)
+    np.testing.assert_allclose(slopes.phases[0].coef[0, 0][-1], jnp.sum(before), rtol=1e-12)
+    estimate = gaussian(before, SCHEDULE.at(0.4))
+    last = slopes.phases[0].coef[0, solvers.output(0)][-1]
+    np.testing.assert_allclose(last, jnp.sum(estimate), rtol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_field_may_have_several_outputs(outputs, modes):
+    """x0 from the first; the second is used by a solver that asks for it."""
+    r, levels = solvers.record(SCHEDULE, GRID)
+    x = r.start
+    for s, t in solvers.pairs(levels):
+        e = r.at(x, s)
+        second = e.out(1) if outputs == 2 else e.x0
+        x = t.alpha * second + t.sigma / s.sigma * (x - s.alpha * e.x0)
+    tableau = r.tableau(x)
+    field = lambda x, level: (modes(x, level), 0.5 * modes(x, level))  # noqa: E731
+    got = sample(tableau, field, starts())
+    expected = starts()
+    for s, t in zip(levels, levels[1:]):
+        x0 = modes(expected, s)
+        kept = 0.5 * x0 if outputs == 2 else x0
+        expected = t.alpha * kept + t.sigma / s.sigma * (expected - s.alpha * x0)
+    np.testing.assert_allclose(got, expected, atol=ROUNDING)
+
+
+def test_a_net_is_compiled_once_for_all_stages():
+    traces = []
+
+    class Net:
+        @staticmethod
+        def apply(params, x, t, cond=None):
+            traces.append(t.shape)
+            return params * x
+
+    field = fields.from_net(Net, jnp.float32(0.3), "v")
+    tableau = solvers.heun(SCHEDULE, np.linspace(0.95, 0.05, 9))
+    one = sample(tableau, field, starts())
+    assert set(traces) == {(8,)}
+    merged = len(traces)
+    staged = sample(tableau, field, starts(), phases=2)
+    assert len(traces) - merged > merged
+    np.testing.assert_allclose(one, staged, atol=ROUNDING)
+
+
+def test_a_plain_function_and_a_bound_method_are_fields(modes):
+    tableau, x = solvers.ddim(SCHEDULE, GRID), starts()
+    expected = sample(tableau, modes, x)
+    np.testing.assert_array_equal(sample(tableau, modes.__call__, x), expected)
+    np.testing.assert_array_equal(sample(tableau, lambda x, level: modes(x, level), x), expected)
+
+
+def test_kept_lanes_are_returned(modes):
+    r, levels = solvers.record(SCHEDULE, GRID[:3])
+    x = r.start
+    before = r.let(1.0 * x)
+    for s, t in solvers.pairs(levels):
+        e = r.at(x, s)
+        x = t.alpha * e.x0 + t.sigma * e.eps
+    end, kept = sample(r.tableau(x, keep=(before,)), modes, starts())
+    np.testing.assert_array_equal(kept, starts())
+    np.testing.assert_allclose(end, sample(solvers.ddim(SCHEDULE, GRID[:3]), modes, starts()), atol=1e-6)
+
+
+def test_the_prior_has_the_spread_of_the_schedule():
+    schedule = schedules.MeanReverting(schedules.VPLinear())
+    y = jnp.full((20_000, 2), 3.0)
+    x = solvers.prior(jax.random.key(0), schedule, (20_000, 2), y=y)
+    level = schedule.at(schedule.end_time)
+    assert abs(x.mean() - 3 * level.beta) < 4.5 * level.sigma / np.sqrt(40_000)
+    assert abs(x.std() / level.sigma - 1) < 4.5 / np.sqrt(80_000)
+    at_half = solvers.prior(jax.random.key(0), schedules.EDM(), (20_000, 2), t=2.0)
+    assert abs(at_half.std() / 2 - 1) < 4.5 / np.sqrt(80_000)
+
+
+BAD = [
+    (dict(key=None), "stochastic: give a key"),
+    (dict(x=np.zeros((3, 2), int)), "x must be a floating array"),
+    (dict(x=np.float32(1.0)), "x must be a floating array of shape"),
+    (dict(inputs=(np.zeros((3, 2)),)), "starts from x and 0 further inputs, got 1"),
+    (dict(block=500), "block = 500: a multiple of 1000"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_arguments_are_refused_with_one_line(options, message, modes):
+    options = {"x": np.zeros((3, 2), np.float32), "key": KEY} | options
+    with pytest.raises(PersonError, match=message):
+        sample(solvers.ddpm(SCHEDULE, GRID), modes, **options)
+
+
+def test_an_input_of_another_shape_is_refused(modes):
+    tableau = solvers.ddim(schedules.MeanReverting(SCHEDULE), GRID)
+    with pytest.raises(PersonError, match=r"input 1 has shape \(4, 2\), x has \(3, 2\)"):
+        sample(tableau, modes, np.zeros((3, 2), np.float32), inputs=(np.zeros((4, 2)),))

@@ -1,0 +1,318 @@
+"""Each solver against a loop written by hand in NumPy from the formula of its source."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dfx import schedules, solvers
+from dfx.errors import PersonError
+
+#: Float64 rounding over some tens of rows.
+ROUNDING = 1e-12
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+SCHEDULES = {
+    "vp_linear": schedules.VPLinear(),
+    "edm": schedules.EDM(80.0),
+    "rectified_linear": schedules.RectifiedLinear(),
+    "ddpm": schedules.discrete_linear(100),
+}
+
+
+def grid_of(schedule, n=11, to_data=True, start=0.95):
+    t = np.linspace(start, 0.0 if to_data else 0.05, n + 1) ** 2
+    return t * schedule.end_time
+
+
+def starts(n=6, d=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def noises(rows, n=6, d=3):
+    return np.random.default_rng(9).normal(size=(rows, n, d))
+
+
+def run(tableau, field, x, z=None):
+    noise = None if z is None else jax.tree_util.Partial(lambda z, row: z[row], jnp.asarray(z))
+    return np.asarray(solvers.sample(tableau, field, x, noise=noise))
+
+
+def levels(schedule, grid):
+    return [schedule.at(t) for t in grid]
+
+
+def check(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("to_data", [True, False])
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_ddim_is_its_formula(name, eta, to_data, bent):
+    """Song et al. 2021, eq. 12 and 16, in the general (alpha, sigma): std as the digest writes it."""
+    schedule, z = SCHEDULES[name], noises(11)
+    grid = grid_of(schedule, to_data=to_data)
+    x = starts()
+    for i, (s, t) in enumerate(zip(levels(schedule, grid), levels(schedule, grid)[1:])):
+        x0 = bent.numpy(x, s)
+        eps = (x - s.alpha * x0) / s.sigma
+        std = eta * t.sigma / s.sigma * np.sqrt(s.sigma**2 - (s.alpha / t.alpha) ** 2 * t.sigma**2)
+        x = t.alpha * x0 + np.sqrt(t.sigma**2 - std**2) * eps + std * z[i]
+    tableau = solvers.ddim(schedule, grid, eta=eta)
+    assert tableau.stochastic == (eta > 0)
+    check(run(tableau, bent.jax, starts(), z if eta else None), x)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ddpm_is_the_algorithm_of_its_paper(variance, bent):
+    """Ho et al. 2020, algorithm 2, in betas and eps, on the whole table; no noise in the last step."""
+    betas = np.linspace(1e-3, 0.08, 25)
+    schedule = schedules.ddpm_table(betas)
+    grid = schedule.time_of_index(np.arange(24.0, -2, -1))
+    abar, z, x = np.cumprod(1 - betas), noises(25), starts()
+    for row, i in enumerate(range(24, -1, -1)):
+        level = schedule.at(schedule.time_of_index(i))
+        x0 = bent.numpy(x, level)
+        eps = (x - np.sqrt(abar[i]) * x0) / np.sqrt(1 - abar[i])
+        mean = (x - betas[i] / np.sqrt(1 - abar[i]) * eps) / np.sqrt(1 - betas[i])
+        before = abar[i - 1] if i else 1.0
+        var = betas[i] if variance == "large" else betas[i] * (1 - before) / (1 - abar[i])
+        x = mean + (np.sqrt(var) * z[row] if i else 0)
+    check(run(solvers.ddpm(schedule, grid, variance), bent.jax, starts(), z), x)
+
+
+@pytest.mark.parametrize("variance", ["small", "large"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_ddpm_is_the_gaussian_posterior_on_any_schedule(name, variance, bent):
+    """The mean and variance of q(x_t | x_s, x0) by the product of q(x_t | x0) and q(x_s | x_t)."""
+    schedule, z, x = SCHEDULES[name], noises(11), starts()
+    grid = grid_of(schedule, to_data=False)
+    for i, (s, t) in enumerate(zip(levels(schedule, grid), levels(schedule, grid)[1:])):
+        a = s.alpha / t.alpha
+        beta = s.sigma**2 - a**2 * t.sigma**2  # x_s = a x_t + sqrt(beta) eps
+        precision = 1 / t.sigma**2 + a**2 / beta
+        mean = (t.alpha * bent.numpy(x, s) / t.sigma**2 + a * x / beta) / precision
+        std = np.sqrt(1 / precision if variance == "small" else beta)
+        x = mean + std * z[i]
+    check(run(solvers.ddpm(schedule, grid, variance), bent.jax, starts(), z), x)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_euler_in_sigma_is_euler_for_x_over_alpha(name, bent):
+    schedule, x = SCHEDULES[name], starts()
+    grid = grid_of(schedule)
+    for s, t in zip(levels(schedule, grid), levels(schedule, grid)[1:]):
+        scaled, d = x / s.alpha, (x / s.alpha - bent.numpy(x, s)) / (s.sigma / s.alpha)
+        x = t.alpha * (scaled + (t.sigma / t.alpha - s.sigma / s.alpha) * d)
+    check(run(solvers.euler(schedule, grid), bent.jax, starts()), x)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_euler_in_time_adds_steps_of_the_velocity(name, bent):
+    schedule, x = SCHEDULES[name], starts()
+    grid = grid_of(schedule)
+    for s, t in zip(levels(schedule, grid), levels(schedule, grid)[1:]):
+        x0 = bent.numpy(x, s)
+        eps = (x - s.alpha * x0) / s.sigma
+        x = x + (t.t - s.t) * (s.alpha_dot * x0 + s.sigma_dot * eps)
+    check(run(solvers.euler(schedule, grid, "time"), bent.jax, starts()), x)
+
+
+@pytest.mark.parametrize("name", ["vp_linear", "edm"])
+def test_euler_maruyama_is_that_of_the_score_sde(name, bent):
+    """Song et al. 2021: f and g in their own closed forms (VP: beta(t); VE with sigma = t: g^2 = 2 t)."""
+    schedule, z, x = SCHEDULES[name], noises(11), starts()
+    grid = grid_of(schedule)
+    for i, (s, t) in enumerate(zip(levels(schedule, grid), levels(schedule, grid)[1:])):
+        beta = 0.1 + s.t * 19.9
+        f, g = (-beta / 2, np.sqrt(beta)) if name == "vp_linear" else (0.0, np.sqrt(2 * s.t))
+        score = -(x - s.alpha * bent.numpy(x, s)) / s.sigma**2
+        dt = s.t - t.t
+        x = x - (f * x - g**2 * score) * dt + (g * np.sqrt(dt) * z[i] if i < 10 else 0)
+    check(run(solvers.euler_maruyama(schedule, grid), bent.jax, starts(), z), x)
+
+
+def edm_sampler(field, x, sigmas, z, churn, low, high, noise):
+    """Karras et al. 2022, algorithm 2 (algorithm 1 for churn = 0), with alpha = 1; z: one noise a step."""
+    steps = len(sigmas) - 1
+    for i, (s, t) in enumerate(zip(sigmas, sigmas[1:])):
+        gamma = min(churn / steps, np.sqrt(2) - 1) if low <= s <= high else 0
+        hat = s + gamma * s
+        x_hat = x + np.sqrt(hat**2 - s**2) * noise * z[i]
+        d = (x_hat - field(x_hat, hat)) / hat
+        x = x_hat + (t - hat) * d
+        if t != 0:
+            d_new = (x - field(x, t)) / t
+            x = x_hat + (t - hat) * (d / 2 + d_new / 2)
+    return x
+
+
+CHURNS = [(0, 0, np.inf, 1), (3, 0, np.inf, 1.003), (30, 0.05, 10, 1.01), (1, 0.5, 50, 0)]
+
+
+@pytest.mark.parametrize(("churn", "low", "high", "noise"), CHURNS)
+def test_heun_is_the_edm_algorithm(churn, low, high, noise):
+    """The field contracts as a denoiser does: the steps from 80 to 0.002 would amplify rounding otherwise."""
+    schedule = schedules.EDM(200.0)
+    grid = schedules.grids.karras(schedule, 9)
+
+    def of(xp):
+        return lambda x, sigma: x / (1 + sigma**2) + 0.3 * xp.sin(x / (1 + sigma)) + 0.1
+
+    field = of(np)
+    z = noises(9)
+    expected = edm_sampler(field, 80 * starts(), grid, z, churn, low, high, noise)
+    # Step i + 1 has the noise of the last row of step i, 2 i + 1; step 0 that of the start, row -1.
+    by_row = np.zeros((17, *z.shape[1:]))
+    by_row[[-1, *range(1, 17, 2)]] = z
+    tableau = solvers.heun(schedule, grid, churn, low, high, noise)
+    got = run(tableau, lambda x, level: of(jnp)(x, level.sigma), 80 * starts(), by_row if churn else None)
+    # rounding of the start, 80, and of the times of raised levels
+    np.testing.assert_allclose(got, expected, rtol=1e-11, atol=80 * ROUNDING)
+    assert tableau.num_rows == 17
+
+
+def test_heun_on_another_schedule_is_heun_for_x_over_alpha(bent):
+    schedule = schedules.VPLinear()
+    grid = grid_of(schedule)
+    at = levels(schedule, grid)
+    sigmas = np.array([level.sigma / level.alpha for level in at])
+    find = {float(sigma): level for sigma, level in zip(sigmas, at)}
+
+    def field(x, sigma):
+        level = find[float(sigma)]
+        return bent.numpy(level.alpha * x, level)
+
+    expected = edm_sampler(field, starts() / at[0].alpha, sigmas, noises(11), 0, 0, 1, 1)
+    check(run(solvers.heun(schedule, grid), bent.jax, starts()), expected)
+
+
+def test_churn_works_on_any_schedule(bent):
+    """A step of the churned sampler from VP is that of EDM in x / alpha, level for level."""
+    schedule = schedules.VPLinear()
+    grid = grid_of(schedule, 6, start=0.8)
+    at = levels(schedule, grid)
+    sigmas, z = np.array([level.sigma / level.alpha for level in at]), noises(6)
+
+    def field(x, sigma):
+        level = schedule.at(schedules.t_of_log_snr(schedule, -2 * np.log(sigma)))
+        return bent.numpy(level.alpha * x, level)
+
+    expected = edm_sampler(field, starts() / at[0].alpha, sigmas, z, 1.5, 0, np.inf, 1.1)
+    by_row = np.zeros((11, *z.shape[1:]))
+    by_row[[-1, *range(1, 11, 2)]] = z
+    got = run(solvers.heun(schedule, grid, 1.5, churn_noise=1.1), bent.jax, starts(), by_row)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_ddim_with_eta_one_is_ddpm_with_the_same_key(name, bent):
+    schedule = SCHEDULES[name]
+    for to_data in (True, False):
+        grid, x, key = grid_of(schedule, to_data=to_data), starts(), jax.random.key(4)
+        one = solvers.sample(solvers.ddim(schedule, grid, eta=1.0), bent.jax, x, key)
+        check(one, solvers.sample(solvers.ddpm(schedule, grid), bent.jax, x, key))
+
+
+def test_flow_euler_is_ddim_on_the_linear_path(bent):
+    schedule = schedules.RectifiedLinear()
+    grid = np.linspace(1, 0, 8)
+    one = run(solvers.euler(schedule, grid, "time"), bent.jax, starts())
+    check(one, run(solvers.ddim(schedule, grid), bent.jax, starts()))
+
+
+@pytest.mark.parametrize("name", solvers.REGISTRY)
+def test_two_points_and_the_last_step_to_the_data_return_the_denoiser(name, bent):
+    schedule = SCHEDULES["vp_linear"]
+    if name == "euler_maruyama":
+        pytest.skip("its step is not exact for a constant denoiser")
+    tableau = solvers.make(name, schedule, [0.6, 0.0])
+    got = solvers.sample(tableau, bent.jax, starts(), jax.random.key(0))
+    check(got, bent.numpy(starts(), schedule.at(0.6)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 12])
+@pytest.mark.parametrize("name", ["ddim", "euler", "ddpm"])
+def test_a_constant_denoiser_is_solved_exactly(name, n):
+    """x_t = alpha_t c + sigma_t / sigma_s (x_s - alpha_s c) whatever the steps; DDPM has that mean."""
+    for schedule in SCHEDULES.values():
+        grid = grid_of(schedule, n, to_data=False)
+        s, t = schedule.at(grid[0]), schedule.at(grid[-1])
+        c = np.array([0.3, -2.0, 1.0])
+        x = starts()
+        got = solvers.sample(
+            solvers.make(name, schedule, grid), lambda x, level: c + 0 * x, x, noise=lambda row: 0 * x
+        )
+        if name == "ddpm":  # the mean of q(x_t | x_s, x0) for the two ends
+            a = s.alpha / t.alpha
+            of_x = a * t.sigma**2 / s.sigma**2
+            expected = of_x * x + (t.alpha - of_x * s.alpha) * c
+        else:
+            expected = t.alpha * c + t.sigma / s.sigma * (x - s.alpha * c)
+        check(got, expected)
+
+
+def test_each_token_is_solved_as_by_its_own_run(modes):
+    """Tokens lag by two rows each, so they wait, move and stand still; a stochastic solver too."""
+    schedule, n, lag = schedules.VPLinear(), 8, 2
+    base = np.linspace(0.9, 0.0, n + 1)
+    rows = np.arange(n + 2 * lag + 1)[:, None] - lag * np.arange(3)
+    grid = base[np.clip(rows, 0, n)][..., None]  # (rows, tokens, 1)
+    x = np.random.default_rng(0).normal(size=(4, 3, 2))
+    z = np.random.default_rng(1).normal(size=(len(grid) - 1, 4, 3, 2))
+    for build in (solvers.ddim, solvers.ddpm, lambda s, g: solvers.ddim(s, g, eta=0.5)):
+        together = run(build(schedule, grid), modes, x, z)
+        for token in range(3):
+            own = z[token * lag : token * lag + n, :, token]
+            check(together[:, token], run(build(schedule, base), modes, x[:, token], own))
+
+
+def test_a_mean_term_is_the_substitution_of_the_centred_point(bent):
+    """Running on x - beta y without a mean term, with y added wherever the field looks, is the same."""
+    schedule = schedules.MeanReverting(schedules.VPLinear())
+    plain = schedules.VPLinear()
+    grid, x, y = np.linspace(0.9, 0.1, 9), starts(), starts(seed=5)
+    key = jax.random.key(3)
+    for name in solvers.REGISTRY:
+        tableau = solvers.make(name, schedule, grid)
+        got = solvers.sample(tableau, bent.jax, x, key, inputs=(y,))
+        s, t = schedule.at(grid[0]), schedule.at(grid[-1])
+
+        def shifted(x, level):
+            beta = 1 - level.alpha
+            return bent.jax(x + beta * y, level)
+
+        end = solvers.sample(solvers.make(name, plain, grid), shifted, x - s.beta * y, key)
+        check(got, end + t.beta * y)
+
+
+BAD = [
+    (dict(grid=[0.1, 0.9]), "must decrease"),
+    (dict(grid=[0.9, 0.5, 0.5, 0.0]), "must decrease .*0.5 is followed by 0.5"),
+    (dict(grid=[0.5]), "at least 2 times"),
+    (dict(grid=0.5), "at least 2 times"),
+    (dict(grid=[1.5, 0.0]), r"spans \[0, 1.5\], outside the schedule's \[0, 1\]"),
+    (dict(grid=[0.5, -0.1]), "outside"),
+    (dict(grid=[np.nan, 0.1]), "not finite"),
+    (dict(name="huen"), "unknown solver 'huen': did you mean 'heun'"),
+    (dict(name="ddim", eat=1.0), "did you mean 'eta'"),
+    (dict(name="ddim", eta=-0.1), "eta = -0.1"),
+    (dict(name="ddim", eta=1.1), "eta = 1.1"),
+    (dict(name="ddpm", variance="big"), "variance = 'big': allowed are small, large"),
+    (dict(name="euler", variable="t"), "variable = 't': allowed are sigma, time"),
+    (dict(name="heun", churn=-1.0), "must not be negative"),
+    (dict(name="heun", churn_min=2.0, churn_max=1.0), "churn_min = 2.0"),
+    (dict(name="heun", churn=5.0, grid=[1.0, 0.5, 0.0]), "beyond the end of the schedule"),
+    (dict(name="heun", schedule=schedules.RectifiedLinear(), grid=[1.0, 0.0]), "alpha = 0"),
+    (dict(name="euler_maruyama", schedule=schedules.RectifiedLinear(), grid=[1.0, 0.0]), "alpha > 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_input_is_refused_with_one_line(options, message):
+    options = {"name": "ddim", "schedule": schedules.VPLinear(), "grid": [0.9, 0.0]} | options
+    with pytest.raises(PersonError, match=message) as error:
+        solvers.make(**options)
+    assert "\n" not in str(error.value)

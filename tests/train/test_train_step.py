@@ -1,0 +1,101 @@
+"""The train step against optimisers computed by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import train_toys as toys
+
+from dfx import train
+
+ROUNDING = 1e-12  # float64, a few hundred operations
+
+
+def plain_loss(params, key, x, y):
+    """The regression without noise: its gradient is known."""
+    return jnp.mean((x @ params["w"] + params["b"] - y) ** 2), ()
+
+
+def gradient(w, b, x, y):
+    """The gradient of `plain_loss`, written out."""
+    error = x @ w + b - y
+    return 2.0 * x.T @ error / len(y), 2.0 * error.mean()
+
+
+def data64():
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(16, 3)), rng.normal(size=16)
+
+
+@pytest.mark.usefixtures("x64")
+def test_step_is_adam_with_bias_correction():
+    x, y = data64()
+    optimizer = train.optimizer(0.05, b1=0.8, b2=0.95, eps=1e-3)
+    step = jax.jit(train.make_step(plain_loss, optimizer))
+    start = {"w": jnp.array([0.3, -0.2, 0.9]), "b": jnp.array(0.1)}
+    state = train.init_state(start, optimizer, jax.random.key(0))
+    p, m, v = np.array([0.3, -0.2, 0.9, 0.1]), np.zeros(4), np.zeros(4)
+    for i in range(1, 6):
+        state, _ = step(state, (x, y))
+        g = np.append(*gradient(p[:3], p[3], x, y))
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
+        p = p - 0.05 * (m / (1 - 0.8**i)) / (np.sqrt(v / (1 - 0.95**i)) + 1e-3)
+    found = np.append(state.params["w"], state.params["b"])
+    np.testing.assert_allclose(found, p, rtol=ROUNDING)
+
+
+@pytest.mark.usefixtures("x64")
+def test_step_with_any_optax_optimizer_is_that_optimizer():
+    x, y = data64()
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    step = train.make_step(plain_loss, optimizer)
+    state = train.init_state({"w": jnp.zeros(3), "b": jnp.zeros(())}, optimizer, jax.random.key(0))
+    p, trace = np.zeros(4), np.zeros(4)
+    for _ in range(3):
+        state, _ = step(state, (x, y))
+        trace = 0.9 * trace + np.append(*gradient(p[:3], p[3], x, y))
+        p = p - 0.1 * trace
+    found = np.append(state.params["w"], state.params["b"])
+    np.testing.assert_allclose(found, p, rtol=ROUNDING)
+
+
+@pytest.mark.usefixtures("x64")
+def test_metrics_are_those_of_the_parameters_before_the_step_and_before_clipping():
+    x, y = data64()
+    optimizer = train.optimizer(0.1, clip=1e-3)
+    state = train.init_state({"w": jnp.ones(3), "b": jnp.ones(())}, optimizer, jax.random.key(0))
+    _, metrics = train.make_step(plain_loss, optimizer)(state, (x, y))
+    expected = np.mean((x.sum(axis=1) + 1.0 - y) ** 2)
+    norm = np.linalg.norm(np.append(*gradient(np.ones(3), 1.0, x, y)))
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=ROUNDING)
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=ROUNDING)
+
+
+def test_step_i_draws_with_the_run_key_folded_with_i():
+    optimizer, data = train.optimizer(1e-2), toys.regression()
+    step, state = jax.jit(train.make_step(toys.loss, optimizer)), toys.state(optimizer)
+    for i in range(3):
+        assert int(state.step) == i
+        key = jax.random.fold_in(jax.random.key(1), i)
+        expected = jax.random.normal(key, (toys.BATCH, 3), jnp.float32)[0, 0]
+        state, metrics = step(state, toys.batch_fn(data, state.step))
+        assert metrics["noise"] == expected
+
+
+def test_batch_that_is_not_a_tuple_is_one_argument_of_the_loss():
+    def square(params, key, x0):
+        return jnp.mean((params - x0["points"]) ** 2), ()
+
+    optimizer = train.optimizer(1e-2)
+    state = train.init_state(jnp.zeros(()), optimizer, jax.random.key(0))
+    _, metrics = train.make_step(square, optimizer)(state, {"points": jnp.array([3.0, 1.0])})
+    assert metrics["loss"] == 5.0
+
+
+def test_averaged_is_the_average_or_without_one_the_parameters():
+    optimizer = train.optimizer(1e-2)
+    plain = toys.state(optimizer)
+    assert train.averaged(plain) is plain.params
+    kept = toys.state(optimizer, train.ema.constant(0.9))
+    assert train.averaged(kept) is kept.ema
