@@ -8,7 +8,8 @@ torchcfm when installed.
     taskset -c 0 python -m benchmarks.w2_toy_training       # one core: the figures of record
     python -m benchmarks.w2_toy_training --depths 3 --batches 1024 --repeats 3
 
-A second table trains 8 seeds of a small net by one vmapped `fit` and by 8 single ones.
+The last two cases train 8 seeds of a small net by one vmapped `fit` and by 8 single ones; theirs
+are seconds per step of all 8.
 """
 
 from __future__ import annotations
@@ -212,28 +213,15 @@ def cases(depth: int) -> dict:
 
 
 def compare(depth: int, batch: int, steps: int, repeats: int, only: list[str] | None) -> None:
-    """Measure the ways of training one setting in turn; `over_dfx` is their CPU time over
-    dfx's."""
+    """Measure the ways of training one setting in turn and report seconds per step."""
     ways = {k: way for k, way in cases(depth).items() if not only or k in [*only, "dfx"]}
     times = measure_in_turn({k: way(depth, batch, steps) for k, way in ways.items()}, repeats)
     for name, time in times.items():
-        report(
-            "W2",
-            name,
-            depth=depth,
-            batch=batch,
-            steps=steps,
-            cpus=num_cpus(),
-            wall_ms=1e3 * time["wall_s"] / steps,
-            cpu_ms=1e3 * time["cpu_s"] / steps,
-            first_s=time["first_s"],
-            over_dfx=time["cpu_s"] / times["dfx"]["cpu_s"],
-            over_dfx_wall=time["wall_s"] / times["dfx"]["wall_s"],
-        )
+        tell(f"L{depth} B{batch} {name}", time, steps)
 
 
 def compare_ensemble(members: int, steps: int, repeats: int) -> None:
-    """Measure an ensemble of small nets by one vmapped fit against as many single fits."""
+    """Measure small nets trained by one vmapped fit (dfx) and by as many single fits (alone)."""
     optimizer = train.optimizer(RATE)
     step = train.make_step(noise_loss, optimizer)
 
@@ -247,20 +235,16 @@ def compare_ensemble(members: int, steps: int, repeats: int) -> None:
     def alone():
         return [fit(state=train.member(states, i), data=keys[i]) for i in range(members)]
 
-    ways = {"ensemble": lambda: fit(state=states, data=keys), "alone": alone}
+    ways = {"dfx": lambda: fit(state=states, data=keys), "alone": alone}
     times = measure_in_turn(ways, repeats)
     for name, time in times.items():
-        report(
-            "W2-ensemble",
-            name,
-            members=members,
-            steps=steps,
-            cpus=num_cpus(),
-            wall_us=1e6 * time["wall_s"] / steps / members,
-            cpu_us=1e6 * time["cpu_s"] / steps / members,
-            over_ensemble=time["cpu_s"] / times["ensemble"]["cpu_s"],
-            over_ensemble_wall=time["wall_s"] / times["ensemble"]["wall_s"],
-        )
+        tell(f"L3x64 B128 {members}-seeds {name}", time, steps)
+
+
+def tell(case: str, time: dict[str, float], steps: int) -> None:
+    """Report one case: seconds per step, and those of the first call, which compiles."""
+    per_step = {"wall_s": time["wall_s"] / steps, "cpu_s": time["cpu_s"] / steps}
+    report("W2", case, **per_step, first_s=time["first_s"], steps=steps, cpus=num_cpus())
 
 
 def main() -> None:
@@ -272,7 +256,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--only", nargs="+", help="names of the ways to run beside dfx")
+    parser.add_argument("--keep-memory", action="store_true", help="see dfx/train/environment.py")
     args = parser.parse_args()
+    if args.keep_memory and not train.keep_freed_memory():
+        parser.error("--keep-memory needs glibc")
     for depth in args.depths:
         for batch in args.batches:
             steps = args.steps if batch < 10_000 else max(args.steps // 5, 1)

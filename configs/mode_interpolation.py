@@ -1,4 +1,4 @@
-"""Where diffusion models put samples that the data never had (mode interpolation), and how to tell.
+"""Samples between modes that the data never had: when, why, and how to tell.
 
     dfx run mode_interpolation           parts (a)-(c), 3 seeds, under 15 minutes on two cores
     dfx run mode_interpolation:smoke     every part at toy size, under a minute
@@ -163,7 +163,7 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
     checks.in_range("config.two_d.side", config.two_d.side, 2, 100)
     checks.in_range("config.recursion.side", config.recursion.side, 2, 100)
-    checks.in_range("config.pictures.shapes_size", config.pictures.shapes_size, 24, 256)
+    checks.in_range("config.pictures.shapes_size", config.pictures.shapes_size, 28, 256)
     length = config.schedule.num_steps
     checks.in_range("config.sample.start_index", config.sample.start_index, 10, length)
     checks.in_range("config.sample.ddim_steps", config.sample.ddim_steps, 1, length)

@@ -19,6 +19,7 @@ Source: Aithal et al. (2024), arXiv 2406.09358; the set-ups are those of its cod
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -42,8 +43,20 @@ class Problem(NamedTuple):
 def run(config, run) -> None:
     """Run the parts that the config names; what is in the run folder already is not done again."""
     parts = {"gaussians": gaussians, "recursion": recursion, "pictures": pictures}
+    run.plan(*itertools.chain(*(_stages(config)[part] for part in config.parts)))
     for part in config.parts:
         parts[part](config, run)
+
+
+def _stages(config) -> dict[str, list[str]]:
+    """The long stages of each part, for the progress to count."""
+    ensembles = ("one_d", "one_d_samples", "one_d_snapshots_samples", "one_d_detection_samples")
+    generations = range(config.recursion.generations + 1)
+    return {
+        "gaussians": [*ensembles, "one_d_ddim_samples", "two_d", "two_d_samples"],
+        "recursion": [f"recursion_{i}{kind}" for i in generations for kind in ("", "_samples")],
+        "pictures": [f"{verb} {name}" for name in config.pictures.sets for verb in ("train", "sample")],
+    }
 
 
 def gaussians(config, run) -> None:

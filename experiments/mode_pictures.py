@@ -17,7 +17,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from dfx import data, fields, losses, nets, schedules, solvers, targets, train
+from dfx import data, fields, losses, nets, schedules, solvers, train
+from dfx.targets import shapes as simple_shapes
 from experiments import judge
 from experiments.toy_ddpm import step_number
 
@@ -34,11 +35,14 @@ def shapes(config, run) -> None:
     """Train on the simple shapes and let the detector look at the samples."""
     settings = config.pictures
     key = jax.random.key(config.seed + 10)
-    images, _ = targets.shapes.draw(key, settings.shapes_count, size=settings.shapes_size)
+    images, _ = simple_shapes.draw(key, settings.shapes_count, settings.shapes_size)
     samples = train_and_sample(config, run, "shapes", images)
-    run.arrays(
-        "judged_shapes", lambda: {"seen": targets.shapes.detect(samples["x"]), "real": images[:64]}
-    )
+
+    def compute():
+        seen = simple_shapes.detect(samples["x"])
+        return {**seen._asdict(), "impossible": seen.impossible, "real": images[:64]}
+
+    run.arrays("judged_shapes", compute)
 
 
 def digits(config, run) -> None:
@@ -55,6 +59,7 @@ def digits(config, run) -> None:
             "probabilities": classify(samples["x"]),
             "real_probabilities": classify(real[: len(samples["x"])]),
             "accuracy": np.asarray(accuracy),
+            "num_test": np.asarray(len(sets["test"])),
             "real": sets["test"].images[:64],
         }
 

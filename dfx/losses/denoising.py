@@ -37,8 +37,8 @@ def denoising(
 
     The result is `loss(params, key, x0, cond=None, y=None) -> (value, aux)`: the mean over batch
     and coordinates of the weighted squared error at random times and noise, and under "mse" the
-    same mean without weights. x0 has shape (n, *sample), cond is passed to the net, y is the endpoint of
-    the mean term. Everything outside the net is float32, or the wider dtype of x0.
+    same mean without weights. x0 has shape (n, *sample), cond is passed to the net, y is the
+    endpoint of the mean term. Everything outside the net is float32, or the wider dtype of x0.
 
     Args:
       net: anything with `apply(params, x, t, cond=None)`, such as a `dfx.nets.Net`.
@@ -97,7 +97,8 @@ def per_sample(
 def prediction_target(x0, eps, level: Level, prediction: str, y=None):
     """Return what a net of that prediction is regressed on: c x0 + s eps.
 
-    A velocity has beta_dot y besides.     Made from x0 and eps, not from x_t, so that it is exact where either vanishes from x_t.
+    A velocity has beta_dot y besides. It is made from x0 and eps, not from x_t, so that it is exact
+    also where either vanishes from x_t.
     """
     if prediction == "velocity":
         return marginal_velocity(x0, eps, level, y)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dfx.fields import convert
+from dfx.fields import pair
 from dfx.losses.times import check_positive
 from dfx.schedules import Level
 from dfx.schedules.registry import call
@@ -45,19 +45,19 @@ def on_x0(root: Callable[[Level], jax.Array]) -> Weighting:
         level = level._replace(
             alpha=jnp.maximum(level.alpha, least), sigma=jnp.maximum(level.sigma, least)
         )
-        slope = x0_slope(level, prediction)
-        return (root(level) * jnp.where(jnp.isfinite(slope), slope, 0)) ** 2
+        return (root(level) * x0_slope(level, prediction)) ** 2
 
     return weighting
 
 
 def x0_slope(level: Level, prediction: str):
-    """Return d x0 / d prediction at fixed x and y.
+    """Return d x0 / d prediction at fixed x, and zero where the prediction does not determine x0.
 
-    The conversion is affine, so it is the x0 of prediction 1 at x = y = 0.
+    From x = alpha x0 + sigma eps and p = c x0 + s eps: -sigma / (alpha s - sigma c).
     """
-    one, zero = jnp.ones_like(level.alpha), jnp.zeros_like(level.alpha)
-    return convert(one, zero, level._replace(beta=zero), prediction, "x0")
+    c, s = pair(prediction, level)
+    det = level.alpha * s - level.sigma * c
+    return jnp.where(det == 0, 0, -level.sigma / jnp.where(det == 0, 1, det))
 
 
 def snr() -> Weighting:

@@ -101,6 +101,6 @@ def _order(p: float) -> float:
 
 
 def _root(cov):
-    """The symmetric square root of a positive semi-definite matrix; rounding below zero is cut off."""
+    """The symmetric root of a positive semi-definite matrix; rounding below zero is cut off."""
     values, vectors = np.linalg.eigh(cov)
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dfx.errors import PersonError
+from dfx.nets.initial import lecun_normal
 from dfx.nets.net import check_picture
 
 
@@ -37,10 +38,13 @@ class ConvClassifier(nn.Module):
     num_features: int
 
     def setup(self):
-        self.conv1 = nn.Conv(self.width, (3, 3), strides=2, padding=1)
-        self.conv2 = nn.Conv(2 * self.width, (3, 3), strides=2, padding=1)
-        self.hidden = nn.Dense(self.num_features)
-        self.outputs = nn.Dense(self.num_classes)
+        conv = partial(
+            nn.Conv, kernel_size=(3, 3), strides=2, padding=1, kernel_init=lecun_normal
+        )
+        self.conv1 = conv(self.width)
+        self.conv2 = conv(2 * self.width)
+        self.hidden = nn.Dense(self.num_features, kernel_init=lecun_normal)
+        self.outputs = nn.Dense(self.num_classes, kernel_init=lecun_normal)
 
     def __call__(self, x):
         return self.outputs(self.features(x))

@@ -17,13 +17,14 @@ import jax.numpy as jnp
 
 from dfx.errors import PersonError
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
+from dfx.nets.initial import xavier_uniform
 from dfx.nets.net import Net, check_picture, from_linen
 
 _TIME_FEATURES = 256  # as in the paper
 
 _norm = partial(nn.LayerNorm, epsilon=1e-6, use_bias=False, use_scale=False)
 _zero = {"kernel_init": nn.initializers.zeros}
-_xavier = {"kernel_init": nn.initializers.xavier_uniform()}
+_xavier = {"kernel_init": xavier_uniform}
 
 
 class Block(nn.Module):

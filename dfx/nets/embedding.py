@@ -6,12 +6,15 @@ coincide.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
+
+from dfx.nets.initial import lecun_normal
 
 
 def sinusoidal(t, width: int, base: float = 10000.0):
@@ -70,9 +73,9 @@ class TimeEmbedding(nn.Module):
 
     @nn.compact
     def __call__(self, t):
-        features = sinusoidal(t, self.num_features)
-        hidden = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="inputs")(features))
-        return nn.Dense(self.width, dtype=self.dtype, name="outputs")(hidden)
+        dense = partial(nn.Dense, self.width, kernel_init=lecun_normal, dtype=self.dtype)
+        hidden = nn.silu(dense(name="inputs")(sinusoidal(t, self.num_features)))
+        return dense(name="outputs")(hidden)
 
 
 class ClassEmbedding(nn.Module):

@@ -14,9 +14,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding, sinusoidal
+from dfx.nets.initial import lecun_normal, xavier_uniform
 from dfx.nets.net import Net, from_linen
 
-_dense = partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+_dense = partial(nn.Dense, kernel_init=xavier_uniform)
 _leaky_relu = partial(nn.leaky_relu, negative_slope=0.02)
 _layer_norm = partial(nn.LayerNorm, epsilon=1e-5)
 
@@ -96,19 +97,19 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, t, cond=None):
-        dense = partial(nn.Dense, self.width, dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=lecun_normal, dtype=self.dtype)
         norm = partial(nn.LayerNorm, dtype=self.dtype)
         features = TimeEmbedding(self.width, self.width, self.dtype, name="time")(t)
         if self.num_classes:
             embed = ClassEmbedding(self.num_classes, self.width, self.dtype, name="classes")
             features = features + embed(cond, len(x))
         features = nn.silu(features)
-        h = dense(name="inputs")(x)
+        h = dense(self.width, name="inputs")(x)
         for i in range(self.depth):
-            inner = dense(name=f"linear1_{i}")(norm(name=f"norm_{i}")(h))
-            inner = nn.silu(inner + dense(name=f"time_{i}")(features))
-            h = h + dense(name=f"linear2_{i}")(inner)
-        return nn.Dense(x.shape[-1], dtype=self.dtype, name="outputs")(norm(name="norm")(h))
+            inner = dense(self.width, name=f"linear1_{i}")(norm(name=f"norm_{i}")(h))
+            inner = nn.silu(inner + dense(self.width, name=f"time_{i}")(features))
+            h = h + dense(self.width, name=f"linear2_{i}")(inner)
+        return dense(x.shape[-1], name="outputs")(norm(name="norm")(h))
 
 
 def residual_mlp(
@@ -139,9 +140,10 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, t):
         h = jnp.concatenate([x, t[:, None]], axis=-1)
+        dense = partial(nn.Dense, kernel_init=lecun_normal, dtype=self.dtype)
         for i in range(self.depth):
-            h = nn.silu(nn.Dense(self.width, dtype=self.dtype, name=f"hidden_{i}")(h))
-        return nn.Dense(x.shape[-1], dtype=self.dtype, name="outputs")(h)
+            h = nn.silu(dense(self.width, name=f"hidden_{i}")(h))
+        return dense(x.shape[-1], name="outputs")(h)
 
 
 def mlp(dim: int, width: int = 256, depth: int = 3, dtype: Any = None) -> Net:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from dfx.errors import PersonError
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
+from dfx.nets.initial import lecun_normal
 from dfx.nets.net import Net, check_picture, from_linen
 
 
@@ -33,10 +34,10 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, h, features):
         norm = partial(nn.GroupNorm, self.groups, epsilon=1e-5, dtype=self.dtype)
-        conv = partial(nn.Conv, self.width, dtype=self.dtype)
+        conv = partial(nn.Conv, self.width, kernel_init=lecun_normal, dtype=self.dtype)
         inner = conv((3, 3), name="conv1")(nn.silu(norm(name="norm1")(h)))
-        shift = nn.Dense(self.width, dtype=self.dtype, name="time")(nn.silu(features))
-        inner = inner + shift[:, None, None, :]
+        dense = nn.Dense(self.width, kernel_init=lecun_normal, dtype=self.dtype, name="time")
+        inner = inner + dense(nn.silu(features))[:, None, None, :]
         inner = conv((3, 3), name="conv2")(nn.silu(norm(name="norm2")(inner)))
         skip = h if h.shape[-1] == self.width else conv((1, 1), name="skip")(h)
         return skip + inner
@@ -52,7 +53,7 @@ class SpatialAttention(nn.Module):
     @nn.compact
     def __call__(self, h):
         n, height, width, channels = h.shape
-        dense = partial(nn.Dense, dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=lecun_normal, dtype=self.dtype)
         tokens = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name="norm")(h)
         qkv = dense(3 * channels, name="qkv")(tokens.reshape(n, height * width, channels))
         q, k, v = jnp.split(qkv.reshape(n, height * width, 3 * self.heads, -1), 3, axis=2)
@@ -73,7 +74,9 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, t, cond=None):
-        conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, dtype=self.dtype)
+        conv = partial(
+            nn.Conv, kernel_size=(3, 3), padding=1, kernel_init=lecun_normal, dtype=self.dtype
+        )
         block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
         widths = [self.base * m for m in self.multipliers]
         features = TimeEmbedding(4 * self.base, self.base, self.dtype, name="time")(t)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
+from dfx.pytree import pytree
 from dfx.schedules.schedule import Schedule
 
 record = dataclasses.dataclass(frozen=True)
-pytree = jax.tree_util.register_dataclass
 
 
 @pytree

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
+from dfx.pytree import pytree
 from dfx.schedules.continuous import one_minus_exp
 from dfx.schedules.schedule import Schedule
 
 
 # An array field has no truth value, so records compare by identity.
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class DiscreteVP(Schedule):
     """A table of T noise levels, variance preserving; made by `ddpm_table`. Times in [0, 1].

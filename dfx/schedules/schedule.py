@@ -85,9 +85,9 @@ def expand(t, ndim: int):
 class Schedule:
     """Base of all schedules: a frozen dataclass of numbers with `alpha` and `sigma` (and `beta`).
 
-    A new one is a few lines; `jax.tree_util.register_dataclass` makes it a pytree:
+    A new one is a few lines; `dfx.pytree.pytree` makes it a pytree:
 
-        @jax.tree_util.register_dataclass
+        @pytree
         @dataclasses.dataclass(frozen=True)
         class Linear(Schedule):
             def alpha(self, t):
@@ -165,7 +165,7 @@ def numpy_or_jax(function):
         if _holds_jax((schedule, t)):
             t = jnp.asarray(t)
             return jitted(schedule, t.astype(jnp.promote_types(t.dtype, jnp.float32)))
-        # Copies: an array that the surrounding trace has used in float32 would come back as float32,
+        # Copies: an array that the surrounding trace has used in float32 would come back as that,
         # since jax 0.10 keeps the constants of a trace by the identity of the array.
         schedule, t = jax.tree.map(np.array, schedule), np.array(t, np.float64)
         with on_host():

@@ -145,8 +145,10 @@ def _block(field, x, noise) -> int:
 
 
 def _unroll(tableau, field, block) -> int:
-    """Several lanes cost copies at each turn of the loop, unless they are in cache; unrolling saves them."""
-    return 1 if block or tableau.lanes == 1 or isinstance(field, NetField) else 4
+    """Several lanes cost copies at each turn of the loop, less in cache; a net costs compile time."""
+    if tableau.lanes == 1 or isinstance(field, NetField):
+        return 1
+    return 2 if block else 4
 
 
 def _check(tableau, x, key, inputs, noise, block):

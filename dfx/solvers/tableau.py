@@ -86,6 +86,8 @@ class Tableau:
 
 def assemble(start: dict, rows: Sequence[Rows], keep: int = 0) -> Tableau:
     """Return the tableau of single rows, grouped by the period that leaves the fewest keys."""
+    start = {key: _number(value) for key, value in start.items()}
+    rows = [Rows(row.level, {key: _number(c) for key, c in row.coef.items()}) for row in rows]
     period = _period([frozenset(row.coef) for row in rows])
     whole = len(rows) - len(rows) % period
     phases = tuple(stack_rows(rows[p:whole:period]) for p in range(period))
@@ -168,6 +170,11 @@ def _period(patterns: list[frozenset], longest: int = 4) -> int:
         if keys < 0.9 * fewest:
             best, fewest = period, keys
     return best
+
+
+def _number(value):
+    """A float64 NumPy number or array, unless it is JAX's: equal types share a compiled program."""
+    return value if isinstance(value, jax.Array) else np.asarray(value, np.float64)[()]
 
 
 def _stack(values):

@@ -28,11 +28,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-#: Sums over at most this many rows are written out; longer ones are a scan (XLA's CPU backend does
-#: not vectorise a fused sum over a leading axis).
-UNROLL = 16
-
-
 class Part(NamedTuple):
     """Coordinates in which every component has a diagonal covariance.
 
@@ -87,26 +82,39 @@ class Components(NamedTuple):
         return self.alpha**2 * (part.reference - part.variance) * self.precision(part)
 
 
-def see(mixture, x, level) -> Components:
-    """Return the components of `mixture` seen from the points x, shape (n, d), at `level`."""
+def see(mixture, x, level, centre=None) -> Components:
+    """Return the components of `mixture` seen from the points x, shape (n, d), at `level`.
+
+    `centre` are the reference points, shape (d, 1, n); None puts them where the text above says.
+    """
     if x.ndim != 2 or x.shape[1] != mixture.dim:
         raise ValueError(f"points must have shape (n, {mixture.dim}), got {x.shape}")
-    dtype = x.dtype
-    mean, low = (None if a is None else a.T[:, :, None] for a in _split(mixture.means, dtype))
-    alpha, alpha_low = (None if a is None else _place(a) for a in _split(level.alpha, dtype))
-    sigma = _place(jnp.asarray(level.sigma, dtype))
+    mean, low = (None if a is None else a.T[:, :, None] for a in split(mixture.means, x.dtype))
+    alpha, alpha_low = (None if a is None else _place(a) for a in split(level.alpha, x.dtype))
+    sigma = _place(jnp.asarray(level.sigma, x.dtype))
     x = x.T[:, None, :]
-    lowest, highest = mean.min(1, keepdims=True), mean.max(1, keepdims=True)
-    nearest = jnp.clip(x / jnp.maximum(alpha, jnp.finfo(dtype).tiny ** 0.5), lowest, highest)
-    centre = jax.lax.stop_gradient(nearest)
-    shift = _residual(x, alpha, centre)
-    shift = shift if alpha_low is None else shift - alpha_low * centre
-    basis = None if mixture.basis is None else jnp.asarray(mixture.basis, dtype)
-    parts = _parts(mixture, mean, low, centre, shift, basis)
-    log_weights = jnp.asarray(mixture.log_weights, dtype)[:, None]
+    if centre is None:
+        tiny = jnp.finfo(x.dtype).tiny ** 0.5
+        box = mean.min(1, keepdims=True), mean.max(1, keepdims=True)
+        centre = jnp.clip(x / jnp.maximum(alpha, tiny), *box)
+    centre = jax.lax.stop_gradient(centre)
+    shift = residual(x, alpha, alpha_low, centre)
+    basis = None if mixture.basis is None else jnp.asarray(mixture.basis, x.dtype)
     if basis is not None and (alpha.shape[0] > 1 or sigma.shape[0] > 1):
         raise ValueError("a level with one entry per coordinate needs a mixture without a basis")
+    parts = _parts(mixture, mean, low, centre, shift, basis)
+    log_weights = jnp.asarray(mixture.log_weights, x.dtype)[:, None]
     return Components(log_weights, alpha, sigma, centre, shift, parts, basis)
+
+
+def focus(mixture, x, level) -> Components:
+    """Return the components seen from x with the reference point moved among those that matter there.
+
+    Costs a second evaluation. Far away, the logits' rounding is 1e-7 |w| |u| / v: this makes |w| small.
+    """
+    weights = jax.nn.softmax(log_joint(see(mixture, x, level)), axis=0)
+    means = jnp.asarray(mixture.means, x.dtype)
+    return see(mixture, x, level, _einsum("kn,kd->dn", weights, means)[:, None])
 
 
 def log_joint(seen: Components, power: float = 0.0):
@@ -120,15 +128,13 @@ def log_joint(seen: Components, power: float = 0.0):
         slope, curvature = seen.alpha * part.shift / ref, seen.alpha**2 / (2 * ref)
         rows = (part.mean, part.low, part.centre, slope, curvature)
         if seen.shared:
-            total = total + sum_rows(_closeness, *rows)
+            total = total + sum_rows(closeness, *rows)
             continue
         excess, far = seen.excess(part), part.shift**2 / (2 * ref)
         total = total + sum_rows(_closeness_of_unequal, *rows, excess, far)
         copies = part.size / excess.shape[0]
         total = total + (0.5 * copies + power) * jnp.log1p(excess).sum(0)
-    # Drops a component that has overflowed. Also, XLA's CPU library for matrix products takes elementwise
-    # operations in front of it one pass at a time, but no comparison: this one keeps them compiled.
-    return jnp.where(total > -jnp.inf, total, -jnp.inf)
+    return total
 
 
 def log_common(seen: Components):
@@ -205,14 +211,15 @@ def spread(seen: Components, weights):
 
 
 def sum_rows(f: Callable, *arrays):
-    """Return the sum over j of f(a[j], b[j], ...); an array may be None, or have one row for all j."""
+    """Return the sum over j of f(a[j], b[j], ...); an array may be None, or have one row for all j.
+
+    As a scan: XLA's CPU backend does not vectorise a fused sum over a leading axis, and would compute
+    whatever the rows were made from again for every component. The scan's inputs exist once.
+    """
     size = max(a.shape[0] for a in arrays if a is not None)
-    if size <= UNROLL:
-        row = lambda j: (None if a is None else a[j % a.shape[0]] for a in arrays)  # noqa: E731
-        return sum(f(*row(j)) for j in range(size))
     rows = [None if a is None else jnp.broadcast_to(a, (size, *a.shape[1:])) for a in arrays]
-    first = jax.eval_shape(f, *(None if a is None else a[0] for a in rows))
-    start = jnp.zeros(first.shape, first.dtype)
+    one = jax.eval_shape(f, *(None if a is None else a[0] for a in rows))
+    start = jnp.zeros(one.shape, one.dtype)
     return jax.lax.scan(lambda total, row: (total + f(*row), None), start, rows)[0]
 
 
@@ -220,13 +227,14 @@ def _difference(mean, low, centre):
     return mean - centre if low is None else (mean - centre) + low
 
 
-def _closeness(mean, low, centre, slope, curvature):
+def closeness(mean, low, centre, slope, curvature):
+    """g_k of one coordinate: w (slope - curvature w) with w = mean + low - centre."""
     w = _difference(mean, low, centre)
     return w * (slope - curvature * w)
 
 
 def _closeness_of_unequal(mean, low, centre, slope, curvature, excess, far):
-    g = _closeness(mean, low, centre, slope, curvature)
+    g = closeness(mean, low, centre, slope, curvature)
     return g + excess * (g - far)
 
 
@@ -259,7 +267,7 @@ def _place(entry):
     return jnp.atleast_2d(entry).T[:, None, :]
 
 
-def _split(value, dtype):
+def split(value, dtype):
     """Return (high, low) with high + low = value; low is None if it is zero or not to be known."""
     high = jnp.asarray(value, dtype)
     if isinstance(value, jax.Array):
@@ -268,14 +276,19 @@ def _split(value, dtype):
     return high, jnp.asarray(low, dtype) if low.any() else None
 
 
-def _residual(x, a, c):
-    """x - a c with the product unrounded (Dekker 1971); the rounding error has no gradient."""
+def residual(x, a, a_low, c):
+    """x - (a + a_low) c, the products as if not rounded; a_low may be None.
+
+    a c is split into an exact product and a small rest (Dekker 1971).
+    """
     bits = jnp.finfo(x.dtype)
-    cut = lambda z: jax.lax.reduce_precision(z, bits.nexp, bits.nmant // 2)  # noqa: E731
-    product, a_high, c_high = a * c, cut(a), cut(c)
-    a_low, c_low = a - a_high, c - c_high
-    error = ((a_high * c_high - product) + a_high * c_low + a_low * c_high) + a_low * c_low
-    return (x - product) - jax.lax.stop_gradient(error)
+
+    def cut(z):
+        return jax.lax.stop_gradient(jax.lax.reduce_precision(z, bits.nexp, bits.nmant // 2))
+
+    a_high, c_high = cut(a), cut(c)
+    rest = a_high * (c - c_high) + (a - a_high) * c
+    return (x - a_high * c_high) - (rest if a_low is None else rest + a_low * c)
 
 
 def _einsum(spec, *arrays):

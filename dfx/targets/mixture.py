@@ -167,19 +167,19 @@ class Mixture:
 
     def log_prob(self, x, level):
         """Return log p_t(x) in nats, shape (n,)."""
-        seen = seen_from.see(self, x, level)
+        seen = seen_from.focus(self, x, level)
         joint = seen_from.log_joint(seen)
         return jax.nn.logsumexp(joint, axis=0) + seen_from.log_common(seen)
 
     def responsibilities(self, x, level):
         """Return the probability of each component given x_t = x, shape (n, k)."""
-        return _weights(seen_from.see(self, x, level)).T
+        return _weights(seen_from.focus(self, x, level)).T
 
     def denoise(self, x, level):
         """Return E[x0 | x_t = x], shape (n, d): the components' posterior means, weighted."""
-        seen = seen_from.see(self, x, level)
-        if self.spectrum is None and seen.alpha.shape[0] == seen.sigma.shape[0] == 1:
-            return _denoise_isotropic(seen, x)
+        if self.spectrum is None and np.shape(level.alpha)[-1:] in ((), (1,)):
+            return _denoise_isotropic(seen_from.see(self, x, level), x)
+        seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
         pull = seen_from.average(seen, weights, seen.precision, "displacement")
         kept = lambda part: part.variance * seen.precision(part)  # noqa: E731
@@ -189,7 +189,7 @@ class Mixture:
 
     def score(self, x, level):
         """Return grad_x log p_t(x), shape (n, d)."""
-        seen = seen_from.see(self, x, level)
+        seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
         pull = seen_from.average(seen, weights, seen.precision, "displacement")
         push = seen_from.average(seen, weights, seen.precision, "shift")
@@ -203,7 +203,7 @@ class Mixture:
 
     def posterior_covariance(self, x, level):
         """Return Cov[x0 | x_t = x], shape (n, d, d): between the components plus within them."""
-        seen = seen_from.see(self, x, level)
+        seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
         within = lambda part: seen.sigma**2 * part.variance * seen.precision(part)  # noqa: E731
         scale = (seen.sigma**4).T
@@ -211,7 +211,7 @@ class Mixture:
 
     def hessian(self, x, level):
         """Return the Hessian of log p_t at x, shape (n, d, d)."""
-        seen = seen_from.see(self, x, level)
+        seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
         scale = (seen.alpha**2).T
         inverse = seen_from.average_matrix(seen, weights, seen.precision)

@@ -45,8 +45,8 @@ class Checkpoints:
         Args:
           folder: where the checkpoints lie, one folder a step.
           config_hash: what the run was configured with; checkpoints of another hash are refused.
-          keep: how many of the newest checkpoints to keep, at least 1; 2 leave one to fall back
-          on. warn: called with one line for each checkpoint refused; `warnings.warn` by default.
+          keep: how many of the newest checkpoints to keep; from 2 up there is one to fall back on.
+          warn: called with one line for each checkpoint refused; `warnings.warn` by default.
 
         Raises:
           PersonError: keep is below 1.
@@ -146,19 +146,7 @@ class Checkpoints:
 
     def _read(self, step: int, template: State) -> State:
         """Return the state of one checkpoint, verified leaf by leaf, or raise Refused."""
-        import orbax.checkpoint as ocp
-
-        manager = self._manager()
-
-        def read(**item) -> Any:
-            try:
-                return manager.restore(step, args=ocp.args.Composite(**item))
-            except Exception as error:  # orbax raises errors of many kinds for a damaged file
-                (name,) = item
-                raise Refused(f"its {name} cannot be read ({records.one_line(error)})") from error
-
-        record = records.unseal(read(record=ocp.args.JsonRestore())["record"])
+        folder = self.folder / str(step)
+        record = records.unseal(records.read_json(folder / "record" / "metadata"))
         records.check(record, template, self.config_hash, step)
-        wanted = records.abstract(template)
-        leaves = read(state=ocp.args.StandardRestore(wanted))["state"]
-        return records.rebuild(leaves, record, template)
+        return records.read(folder / "state", record, template)

@@ -67,7 +67,7 @@ def power(gamma: float | None = None, *, sigma_rel: float | None = None) -> Ema:
     """
     if (gamma is None) == (sigma_rel is None):
         raise PersonError("power ema: give gamma or sigma_rel, one of the two")
-    exponent = gamma_of_sigma_rel(sigma_rel) if gamma is None else gamma
+    exponent = gamma if gamma is not None else gamma_of_sigma_rel(sigma_rel or 0.0)
     if exponent < 0.0:
         raise PersonError(f"power ema gamma {gamma!r}: allowed are numbers from 0 up")
 
@@ -86,7 +86,7 @@ def sigma_rel_of_gamma(gamma: float) -> float:
     Source: Karras et al. 2024 (EDM2), section 3.1.
 
     >>> round(sigma_rel_of_gamma(6.94), 3)
-    0.113
+    0.1
     """
     return float((gamma + 1.0) ** 0.5 / (gamma + 2.0) / (gamma + 3.0) ** 0.5)
 

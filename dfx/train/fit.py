@@ -61,8 +61,8 @@ def fit(
       num_steps: the step to stop at; a state that is there is returned as it is.
       chunk: steps compiled together; 0.2 to 1 s of work is a good size.
       on_chunk: called as `on_chunk(state, metrics, done)` after each chunk that is finite, with
-        the metrics of its steps as NumPy arrays, steps first. The next chunk donates `state`: copy
-        what must outlive the call.
+        the metrics of its steps as NumPy arrays, steps first, and before the chunk is saved. The
+        next chunk donates `state`: copy what must outlive the call.
       data: any pytree: the training set, the key of its order. Not closed over, so that other data
         of the same shape need no new compilation.
       data_axes: for an ensemble, the axis of `data` that the members lie on, as in `jax.vmap`'s
@@ -89,11 +89,11 @@ def fit(
             if not allow_nonfinite:
                 _check_finite(metrics, np.asarray(sound), done, checkpoints)
             before, done = done, done + count
+            if on_chunk is not None:  # before the save: a resumed run may log a row twice, never none
+                on_chunk(state, metrics, done)
             due = done == num_steps or done // save_every > before // save_every
             if checkpoints is not None and due:
                 checkpoints.save(done, state)
-            if on_chunk is not None:
-                on_chunk(state, metrics, done)
     finally:
         if checkpoints is not None:
             checkpoints.wait()
@@ -174,8 +174,7 @@ def _check_finite(metrics, sound: np.ndarray, done: int, checkpoints: Checkpoint
 def _how_to_go_on(checkpoints: Checkpoints | None) -> str:
     """Return the sentence that says what is saved and what to do."""
     change = "lower the learning rate or set a gradient clip, in a new folder"
-    last = None if checkpoints is None else checkpoints.latest()
-    if last is None:
+    if checkpoints is None or (last := checkpoints.latest()) is None:
         return f"No checkpoint was saved: {change}"
     return (
         f"Last good checkpoint: step {last} in {checkpoints.folder}. The same command resumes "

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 FORMAT = 1
+
+Record = dict[str, Any]
 
 
 class Refused(Exception):
     """One checkpoint cannot be used; the message says why, without its name."""
-
-
-Record = dict[str, Any]
 
 
 def describe(state: Any, config_hash: str, step: int) -> tuple[Record, dict[str, jax.Array]]:
@@ -58,27 +57,40 @@ def check(record: Record, template: Any, config_hash: str, step: int) -> None:
                 raise Refused(f"{name} has {field} {saved[name][field]}, here {value}")
 
 
-def abstract(template: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return what to read for a template: shapes, dtypes and the devices that its leaves lie
-    on."""
+def read(folder: Path, record: Record, template: Any) -> Any:
+    """Return the state that was saved, each leaf on the devices that the template's leaf lies on.
 
-    def one(leaf) -> jax.ShapeDtypeStruct:
-        plain = jax.eval_shape(_plain, leaf)
-        sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.devices()[0])
-        return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=sharding)
+    The arrays are read by tensorstore, with which orbax writes them, and each process reads its own
+    part alone. orbax's reader would print tracebacks from its threads when a file is damaged.
 
-    return _numbered(jax.tree.map(one, template))
+    Raises:
+      Refused: a leaf cannot be read, or its checksum is not that of the record.
+    """
+    import tensorstore
 
-
-def rebuild(leaves: dict[str, jax.Array], record: Record, template: Any) -> Any:
-    """Return the state that was saved, or raise Refused naming the leaf whose checksum is
-    wrong."""
-    ordered = [leaves[number] for number in sorted(leaves)]
-    for leaf, saved in zip(ordered, record["leaves"], strict=True):
-        if saved["sha256"] is not None and _checksum(leaf) != saved["sha256"]:
+    numbers = {leaf["name"]: number for number, leaf in enumerate(record["leaves"])}
+    wanted = [(numbers[name], leaf) for name, leaf in _named(template)]
+    opening = [tensorstore.open(_spec(folder, number), read=True) for number, _ in wanted]
+    leaves = []
+    for (number, leaf), future in zip(wanted, opening):
+        saved = record["leaves"][number]
+        try:
+            array = _place(future.result(), leaf)
+        except (ValueError, OSError) as error:
+            kind = str(error).partition(":")[0]  # tensorstore's code, such as DATA_LOSS
+            raise Refused(f"{saved['name']} cannot be read ({kind})") from error
+        if saved["sha256"] is not None and _checksum(array) not in (None, saved["sha256"]):
             raise Refused(f"{saved['name']} differs from what was saved (sha256)")
-    typed = [_typed(leaf, saved["key"]) for leaf, saved in zip(ordered, record["leaves"])]
-    return jax.tree.unflatten(jax.tree.structure(template), typed)
+        leaves.append(_typed(array, saved["key"]))
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, or raise Refused."""
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise Refused(f"its {path.parent.name} cannot be read ({type(error).__name__})") from error
 
 
 def seal(record: Record) -> dict[str, Any]:
@@ -97,12 +109,6 @@ def unseal(sealed: Any) -> Record:
     return record
 
 
-def one_line(error: Exception, width: int = 120) -> str:
-    """Return the kind and the beginning of an error's message, in one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= width else f"{text[:width]}.."
-
-
 def _named(tree: Any) -> list[tuple[str, Any]]:
     """Return the leaves with their paths, such as `params['dense']['kernel']`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -110,8 +116,27 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _numbered(tree: Any) -> dict[str, Any]:
-    """Return the leaves under names that sort in their order."""
-    return {f"leaf_{i:06d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+    """Return the leaves under the names that they are stored by."""
+    return {f"leaf_{number}": leaf for number, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _spec(folder: Path, number: int) -> dict[str, Any]:
+    """Return where tensorstore finds a leaf in a folder of orbax's."""
+    base = {"driver": "file", "path": f"{folder}/"}
+    return {
+        "driver": "zarr",
+        "kvstore": {"driver": "ocdbt", "base": base, "path": f"leaf_{number}/"},
+    }
+
+
+def _place(store: Any, leaf: Any) -> jax.Array:
+    """Return a stored array where the leaf of a template lies; an uncommitted one stays so."""
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None or not getattr(leaf, "committed", True):
+        return jnp.asarray(store.read().result())
+    return jax.make_array_from_callback(
+        store.shape, sharding, lambda index: store[index].read().result()
+    )
 
 
 def _is_key(leaf: Any) -> bool:
@@ -142,7 +167,7 @@ def _checksum(leaf: jax.Array) -> str | None:
     """Return the sha256 of a leaf's bytes in C order, or None if other hosts hold part of it."""
     if not leaf.is_fully_addressable:
         return None
-    return hashlib.sha256(np.ascontiguousarray(leaf)).hexdigest()
+    return hashlib.sha256(np.ravel(leaf).view(np.uint8).data).hexdigest()
 
 
 def _text_checksum(record: Any) -> str:

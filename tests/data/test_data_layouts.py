@@ -78,6 +78,18 @@ def test_a_flipped_byte_in_a_header_is_an_error_or_does_not_matter(written):
         path.write_bytes(content)
 
 
+@pytest.mark.parametrize(
+    "layout", ["idx", "idx_gz", "parquet", "arrays_npy", "arrays_npz", "folder"]
+)
+def test_a_file_that_begins_otherwise_is_an_error(write, layout):
+    # CIFAR's binary files alone have no magic number.
+    written = write(layout)
+    content = written.files[0].read_bytes()
+    written.files[0].write_bytes(bytes([content[0] ^ 0x01]) + content[1:])
+    with pytest.raises(data.DataError):
+        load(written)
+
+
 @pytest.mark.parametrize("layout", ["idx", "arrays_npy", "parquet", "cifar_binary"])
 def test_bytes_after_the_end_are_an_error(write, layout):
     written = write(layout)
@@ -129,6 +141,15 @@ def test_num_classes_of_an_array_file_may_exceed_its_labels(tmp_path, make):
     images, labels = make.draw(8, (4, 4, 1), num_classes=2)
     np.savez(tmp_path / "test.npz", images=images, labels=labels, num_classes=7)
     assert data.load("arrays", tmp_path, "test").num_classes == 7
+
+
+def test_the_classes_of_a_parquet_file_do_not_depend_on_the_limit(tmp_path, make):
+    from pyarrow.parquet import write_table
+
+    images, _ = make.draw(5, (4, 4, 3))
+    write_table(make.parquet_table(images, [0, 1, 0, 4, 2]), tmp_path / "train.parquet")
+    for limit in (None, 2):
+        assert data.load("parquet", tmp_path, limit=limit).num_classes == 5
 
 
 def test_pictures_without_class_folders_have_no_labels(tmp_path, make):

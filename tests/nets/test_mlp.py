@@ -31,10 +31,15 @@ def numpy_forward(params, x, t, layers):
     return norm(h, params["norm"]) @ params["outputs"]["kernel"] + params["outputs"]["bias"]
 
 
-def moved(params, scale=0.1):
-    """Parameters off their initial zeros and ones, in float64."""
+def any_params(net, scale=0.2):
+    """Random float64 parameters, norms' scales and biases included."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda a: np.asarray(a) + scale * rng.standard_normal(a.shape), params)
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    return jax.tree.map(lambda a: scale * rng.standard_normal(a.shape), shapes)
+
+
+def forward(net, params, x, t):
+    return jax.jit(net.apply)(params, jnp.asarray(x), jnp.asarray(t))
 
 
 def inputs(dim, num=7):
@@ -52,32 +57,32 @@ def test_tied_net_has_the_papers_number_of_parameters(dim, count):
 @pytest.mark.parametrize("dim", [1, 2])
 def test_tied_net_is_the_papers_forward_pass(dim):
     net = nets.weight_tied_mlp(dim)
-    params = moved(net.init(jax.random.key(0)))
+    params = any_params(net)
     x, t = inputs(dim)
     expected = numpy_forward(params, x, t, 3 * [params["layer"]])
     # Rounding of float64; the norms' fast variance loses some digits of it.
-    np.testing.assert_allclose(net.apply(params, jnp.asarray(x), t), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(forward(net, params, x, t), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.usefixtures("x64")
 def test_untied_net_is_the_same_pass_with_its_own_weights_in_each_layer():
     net = nets.weight_tied_mlp(2, width=16, shared=False)
-    params = moved(net.init(jax.random.key(0)))
+    params = any_params(net)
     x, t = inputs(2)
     expected = numpy_forward(params, x, t, [params[f"layer_{i}"] for i in range(3)])
-    np.testing.assert_allclose(net.apply(params, jnp.asarray(x), t), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(forward(net, params, x, t), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_the_shared_weights_is_the_sum_over_untied_copies():
     tied, untied = (nets.weight_tied_mlp(1, width=16, shared=s) for s in (True, False))
-    params = moved(tied.init(jax.random.key(0)))
+    params = any_params(tied)
     copies = {k: v for k, v in params.items() if k != "layer"}
     copies |= {f"layer_{i}": params["layer"] for i in range(3)}
     x, t = inputs(1)
 
-    def gradient(net, p):
-        return jax.grad(lambda p: jnp.sum(net.apply(p, jnp.asarray(x), t) ** 2))(p)
+    def gradient(net, params):
+        return jax.jit(jax.grad(lambda p: jnp.sum(net.apply(p, jnp.asarray(x), t) ** 2)))(params)
 
     shared, apart = gradient(tied, params), gradient(untied, copies)
     total = jax.tree.map(lambda *g: sum(g), *(apart[f"layer_{i}"] for i in range(3)))
@@ -98,14 +103,14 @@ def test_tied_net_starts_with_xavier_weights_zero_biases_and_an_output_that_is_n
     assert np.abs(params["outputs"]["kernel"]).max() <= np.sqrt(6 / (128 + 1))
     assert not np.any(params["time"]["bias"]) and not np.any(params["outputs"]["bias"])
     x, t = inputs(1)
-    assert np.std(net.apply(params, jnp.asarray(x, jnp.float32), jnp.asarray(t))) > 0.1
+    assert np.std(forward(net, params, np.float32(x), np.float32(t))) > 0.1
 
 
 def test_first_norm_of_the_tied_net_sees_only_the_sign_of_a_scalar():
     # Without layers what remains is norm, linear of the direction of x: the paper's pitfall P5.
     net = nets.weight_tied_mlp(1, depth=0)
     params = net.init(jax.random.key(0))
-    out = net.apply(params, jnp.array([[1.0], [3.0], [-1.0], [-3.0]]), jnp.zeros(4))
+    out = forward(net, params, [[1.0], [3.0], [-1.0], [-3.0]], np.zeros(4, np.float32))
     np.testing.assert_allclose(out[0], out[1], rtol=1e-2)  # the norm's epsilon against x^2 / 64
     np.testing.assert_allclose(out[0], -out[2], rtol=1e-5)
 
@@ -113,14 +118,14 @@ def test_first_norm_of_the_tied_net_sees_only_the_sign_of_a_scalar():
 @pytest.mark.usefixtures("x64")
 def test_mlp_is_silu_layers_on_x_and_t_side_by_side():
     net = nets.mlp(2, width=8, depth=2)
-    params = moved(net.init(jax.random.key(0)))
+    params = any_params(net)
     x, t = inputs(2)
     h = np.concatenate([x, t[:, None] / 1000], axis=1)
     for i in range(2):
         h = h @ params[f"hidden_{i}"]["kernel"] + params[f"hidden_{i}"]["bias"]
         h = h / (1 + np.exp(-h))
     expected = h @ params["outputs"]["kernel"] + params["outputs"]["bias"]
-    np.testing.assert_allclose(net.apply(params, jnp.asarray(x), t / 1000), expected, rtol=1e-12)
+    np.testing.assert_allclose(forward(net, params, x, t / 1000), expected, rtol=1e-12)
 
 
 def test_residual_mlp_with_zero_branches_is_linear_and_norm():
@@ -132,4 +137,5 @@ def test_residual_mlp_with_zero_branches_is_linear_and_norm():
     h = x @ params["inputs"]["kernel"]
     h = (h - h.mean(1, keepdims=True)) / jnp.sqrt(h.var(1, keepdims=True) + 1e-6)
     expected = h @ params["outputs"]["kernel"]
-    np.testing.assert_allclose(net.apply(params, x, jnp.zeros(7)), expected, rtol=1e-4, atol=1e-5)
+    out = forward(net, params, x, np.zeros(7, np.float32))
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)

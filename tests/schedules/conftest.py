@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import pytest
 
 from dfx import schedules
+from dfx.pytree import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Power(schedules.Schedule):
     """A schedule of a user, in a few lines: alpha = 1 - t^p, sigma = t^p."""
@@ -23,7 +24,7 @@ class Power(schedules.Schedule):
         return t**self.power
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Diagonal(schedules.Schedule):
     """Ornstein-Uhlenbeck with a rate of its own in each coordinate; alpha has shape (.., d)."""

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import jax
 import pytest
 
 from dfx import schedules
 from dfx.errors import PersonError
+from dfx.pytree import pytree
 
 
 def test_every_name_makes_a_schedule_that_passes_the_check(schedule):
@@ -45,7 +45,7 @@ def test_wrong_names_options_and_numbers_are_named(name, options, message):
     assert "\n" not in str(error.value)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Rising(schedules.Schedule):
     """No schedule: the noise leaves again in the second half, or alpha turns negative."""

@@ -206,6 +206,7 @@ def test_mean_reverting_reaches_y_on_a_base_that_loses_all_signal():
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("schedule", [schedules.MeanReverting(), schedules.discrete_linear()])
 def test_marginal_velocity_is_the_time_derivative_of_marginal_sample(schedule):
     x0, eps = jax.random.normal(jax.random.key(0), (2, 5, 3), jnp.float64)
     t = schedule.end_time * jnp.linspace(0.1055, 0.8055, 5)

@@ -55,7 +55,7 @@ def modes():
     return Modes()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bent():
     """A field that no formula of a solver is special for, as a NumPy and as a JAX function of (x, level)."""
 

@@ -34,8 +34,12 @@ def noises(rows, n=6, d=3):
     return np.random.default_rng(9).normal(size=(rows, n, d))
 
 
+def pick(z, row):
+    return z[row]
+
+
 def run(tableau, field, x, z=None):
-    noise = None if z is None else jax.tree_util.Partial(lambda z, row: z[row], jnp.asarray(z))
+    noise = None if z is None else jax.tree_util.Partial(pick, jnp.asarray(z))
     return np.asarray(solvers.sample(tableau, field, x, noise=noise))
 
 

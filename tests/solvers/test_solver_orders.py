@@ -36,8 +36,8 @@ def errors(build, schedule, grid, field, steps):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", ["ddim", "euler", "heun"])
 def test_the_error_falls_with_the_stated_order(solver, name, gaussian, half_log_snr_grid, slope):
-    """Half log-SNR from -4 to 3 in equal steps, 40 to 320 of them; a warm start at x_T of the exact law."""
-    steps = [40, 80, 160, 320]
+    """Half log-SNR from -4 to 3 in equal steps, 40 to 160 of them; a warm start at x_T of the exact law."""
+    steps = [40, 80, 160]
     found = errors(
         solvers.REGISTRY[solver].build, SCHEDULES[name], half_log_snr_grid, gaussian, steps
     )
@@ -45,7 +45,7 @@ def test_the_error_falls_with_the_stated_order(solver, name, gaussian, half_log_
 
 
 def test_euler_in_time_has_order_one_on_a_uniform_grid(gaussian, slope):
-    steps = [40, 80, 160, 320]
+    steps = [40, 80, 160]
     build = lambda schedule, grid: solvers.euler(schedule, grid, "time")  # noqa: E731
     grid = lambda schedule, n: np.linspace(0.9, 0.1, n + 1)  # noqa: E731
     found = errors(build, SCHEDULES["vp_linear"], grid, gaussian, steps)

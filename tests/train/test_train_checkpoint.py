@@ -3,6 +3,7 @@
 import shutil
 import time
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,20 @@ def test_template_may_be_shapes_alone(saved, lines):
     toys.assert_same_bits(opened(saved, lines).restore(template), state_at(20))
 
 
+def test_leaves_of_every_kind_come_back(tmp_path, lines):
+    tree = {
+        "half": jnp.array([[1.0, 2.5]], jnp.bfloat16),
+        "flags": jnp.array([True, False]),
+        "key": jax.random.split(jax.random.key(1, impl="rbg"), 2),
+        "transposed": jnp.arange(6.0).reshape(2, 3).T,
+    }
+    checkpoints = opened(tmp_path, lines)
+    checkpoints.save(1, tree)
+    found = checkpoints.restore(jax.tree.map(jnp.zeros_like, tree))
+    toys.assert_same_bits(found, tree)
+    assert jax.random.key_impl(found["key"]) == jax.random.key_impl(tree["key"]) and lines == []
+
+
 def test_folder_without_checkpoints_gives_none_and_is_not_made(tmp_path, lines):
     checkpoints = opened(tmp_path / "none", lines)
     assert checkpoints.restore(state_at(0)) is None
@@ -86,26 +101,48 @@ def test_state_may_be_donated_as_soon_as_save_returns(tmp_path, lines):
         assert lines == [] and np.all(found["w"] == 4.0 ** (step - 1))
 
 
-def test_every_flipped_byte_is_harmless_or_refused(saved, tmp_path, lines):
-    """One byte in the middle and one near the end of each file of the newest checkpoint."""
-    names = [p.relative_to(saved) for p in (saved / "20").rglob("*") if p.is_file()]
+def flip(share):
+    """The damage that flips one bit of the byte at a share of a file's length."""
+
+    def damage(path):
+        blob = bytearray(path.read_bytes())
+        if blob:
+            blob[int(share * len(blob))] ^= 0x10
+            path.write_bytes(blob)
+
+    return damage
+
+
+FILE_DAMAGES = (flip(0.0), flip(0.5), flip(0.9), lambda path: path.unlink())
+
+
+def test_damage_to_any_file_is_harmless_or_refused(tmp_path, lines):
+    """Weights of 64 KiB, so that orbax keeps them in files of their own."""
+
+    def tree(seed):
+        key = jax.random.key(seed)
+        return {"w": jax.random.normal(key, (4, 64, 64), jnp.float32), "key": key}
+
+    whole = tmp_path / "whole"
+    checkpoints = opened(whole, lines)
+    checkpoints.save(1, tree(1))
+    checkpoints.save(2, tree(2))
+    checkpoints.wait()
+    files = [path.relative_to(whole) for path in (whole / "2").rglob("*") if path.is_file()]
     refused = set()
-    for number, (name, share) in enumerate((n, s) for n in names for s in (0.5, 0.9)):
-        folder = shutil.copytree(saved, tmp_path / str(number))
-        blob = bytearray((folder / name).read_bytes())
-        if not blob:
-            continue
-        blob[int(share * len(blob))] ^= 0x10
-        (folder / name).write_bytes(blob)
+    for number, (name, damage) in enumerate((n, d) for n in files for d in FILE_DAMAGES):
+        folder = shutil.copytree(whole, tmp_path / str(number))
+        damage(folder / name)
         lines.clear()
-        found = opened(folder, lines).restore(state_at(0))
-        toys.assert_same_bits(found, state_at(10 if lines else 20))
+        found = opened(folder, lines).restore(tree(0))
+        toys.assert_same_bits(found, tree(1 if lines else 2))
         if lines:
-            assert len(lines) == 1 and lines[0].startswith("checkpoint 20 refused: ")
-            assert "\n" not in lines[0]
-            refused.add(name)
-    data = {name for name in names if name.parent.name == "d"}
-    assert data and data <= refused
+            assert len(lines) == 1 and lines[0].startswith("checkpoint 2 refused: ")
+            assert "\n" not in lines[0] and len(lines[0]) < 250
+            refused.add((name, damage))
+    weights = max(files, key=lambda name: (whole / name).stat().st_size)
+    record = Path("2/record/metadata")
+    assert {(name, d) for name in (weights, record) for d in FILE_DAMAGES} <= refused
 
 
 def test_numbers_that_differ_from_what_was_saved_are_refused_by_leaf(folder, lines):
@@ -126,7 +163,6 @@ DAMAGES = {
     "no record": lambda new: shutil.rmtree(new / "record"),
     "empty record": lambda new: (new / "record" / "metadata").write_text(""),
     "other record": lambda new: (new / "record" / "metadata").write_text('{"a": 1}'),
-    "no metadata": lambda new: (new / "state" / "_METADATA").unlink(),
     "no manifest": lambda new: (new / "state" / "manifest.ocdbt").unlink(),
     "empty folder": lambda new: (shutil.rmtree(new), new.mkdir()),
 }
@@ -145,9 +181,10 @@ def test_half_written_checkpoint_is_named_and_not_used(folder, lines):
     assert lines == [f"checkpoint 20 refused: half-written (in {folder})"]
 
 
-def test_run_goes_on_saving_after_it_fell_back(folder, lines):
+@pytest.mark.parametrize("damage", ["no record", "no data", "empty folder"])
+def test_run_goes_on_saving_after_it_fell_back(folder, lines, damage):
     """The damaged step is in the way of the next saves, lower ones and the same one."""
-    DAMAGES["no record"](folder / "20")
+    DAMAGES[damage](folder / "20")
     checkpoints = opened(folder, lines)
     checkpoints.restore(state_at(0))
     for step in (15, 20):
@@ -206,7 +243,7 @@ def test_keep_below_one_is_refused(tmp_path):
 
 
 def test_fit_with_checkpoints_cut_and_resumed_is_uninterrupted_to_the_bit(tmp_path, lines):
-    """The run is cut in the middle of its second chunk, after one save."""
+    """The run is cut after its second chunk, before the second save."""
 
     class Cut(Exception):
         pass
@@ -227,7 +264,7 @@ def test_fit_with_checkpoints_cut_and_resumed_is_uninterrupted_to_the_bit(tmp_pa
         fit(start, cut, opened(tmp_path, lines))
     again = opened(tmp_path, lines)
     restored = again.restore(start)
-    assert int(restored.step) == 20
+    assert int(restored.step) == 10
     toys.assert_same_bits(fit(restored, None, again), whole)
     assert again.latest() == 35 and lines == []
 

@@ -165,10 +165,11 @@ def test_members_that_are_not_finite_may_be_allowed_and_do_not_touch_the_others(
 
 def test_parameters_that_are_not_finite_stop_the_run_though_its_losses_are():
     """The last update of a chunk overflows after the last loss was taken."""
-    optimizer = optax.sgd(jnp.inf)
+    optimizer = optax.sgd(lambda count: jnp.where(count == 2, jnp.inf, 0.01))
     step = train.make_step(toys.loss, optimizer)
-    with pytest.raises(train.NonFinite, match="step 0: parameters"):
-        train.fit(step, toys.state(optimizer), toys.batch_fn, 5, 1, data=toys.regression())
+    with pytest.raises(train.NonFinite, match="step 2: parameters") as raised:
+        train.fit(step, toys.state(optimizer), toys.batch_fn, 9, 3, data=toys.regression())
+    assert raised.value.step == 2
 
 
 @pytest.mark.parametrize(

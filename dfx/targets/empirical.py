@@ -1,0 +1,275 @@
+"""The empirical distribution of a finite set of points: what a perfect denoiser of the training set
+knows.
+
+x0 is one of m points with equal probability, so x_t = alpha x0 + sigma eps is a mixture of m
+Gaussians of variance sigma^2, and E[x0 | x_t = x] is a softmax average of the points,
+
+    weight_k ~ exp(-|x - alpha p_k|^2 / (2 sigma^2)).
+
+The points are read in blocks with a running maximum, so neither the (n, m) matrix of weights nor a
+copy of the points is ever held. Distances come from matrix products of centred points and queries,
+which rounds a log weight by about 1e-7 alpha |p_k - c| |x - alpha c| / sigma^2, c a mean of points.
+Up to `LOW_DIM` dimensions, where points may be dense on the scale of sigma, they come from differences,
+as in `components.py`. Density, score and covariance, which are differences from the nearest point at
+small sigma, find that point in a first pass and sum over the others in a second.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dfx.targets.components import closeness, residual, split, sum_rows
+
+#: The largest dimension in which distances are computed by differences rather than products.
+LOW_DIM = 8
+
+
+class _Queries(NamedTuple):
+    """Flat queries x (n, d) with their level; alpha, alpha_low and sigma have shape (1 or n, 1).
+
+    Points are taken relative to `centre` (d,). The reference c of `components.py` is that centre
+    (`reference` is None), or one for each query (n, d) with centre 0. `shift` is x - alpha c.
+    """
+
+    x: Any
+    alpha: Any
+    alpha_low: Any
+    sigma: Any
+    centre: Any
+    reference: Any
+    shift: Any
+
+
+class _Rest(NamedTuple):
+    """All points but the likeliest p, weighted relative to it.
+
+    gap: x - alpha p, (n, d). total: sum of weights, (n,). first: sum of weight (p_k - p), (n, d).
+    second: sum of weight (p_k - p)(p_k - p)^T, or its trace, or nothing.
+    """
+
+    gap: Any
+    total: Any
+    first: Any
+    second: Any
+    nearest: Any
+
+    @property
+    def offset(self):
+        """E[x0 | x] - p, (n, d)."""
+        return self.first / (1 + self.total)[:, None]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Empirical:
+    """The uniform distribution on a set of points.
+
+    x has shape (n, *sample); a level has one entry for all, or one per query, (n, 1, .., 1), and a
+    positive sigma. Methods compute in the dtype of x.
+
+    Attributes:
+      points: shape (m, *sample). NumPy points are copied to the device at each call: put large sets
+        there once (`jax.device_put`) and pass the target to compiled functions as an argument.
+      block: points read at a time.
+    """
+
+    points: Any
+    block: int = dataclasses.field(default=1000, metadata={"static": True})
+
+    @property
+    def dim(self) -> int:
+        """The number of entries of one point."""
+        return math.prod(self.points.shape[1:])
+
+    @property
+    def num_components(self) -> int:
+        """The number of points m."""
+        return self.points.shape[0]
+
+    def mean(self):
+        """Return E[x0], shape (*sample,)."""
+        return self.points.mean(0)
+
+    def covariance(self):
+        """Return Cov[x0] of the flattened points, shape (d, d)."""
+        offsets = (self.points - self.mean()).reshape(self.num_components, -1)
+        return offsets.T @ offsets / self.num_components
+
+    def sample(self, key, n: int, dtype=jnp.float32):
+        """Draw points with replacement, shape (n, *sample). Sample i is the same for every n."""
+        index = jax.random.randint(key, (n,), 0, self.num_components, jnp.int32)
+        return jnp.asarray(self.points)[index].astype(dtype)
+
+    def denoise(self, x, level):
+        """Return E[x0 | x_t = x], the shape of x; 4 n m d operations, in two products a block."""
+        queries = self._see(x, level)
+
+        def update(state, points, start):
+            top, total, sums = state
+            log_weights = _log_weights(queries, points)
+            new = jnp.maximum(top, log_weights.max(1))
+            weights, faded = jnp.exp(log_weights - new[:, None]), jnp.exp(top - new)
+            sums = sums * faded[:, None] + _product(weights, points)
+            return new, total * faded + weights.sum(1), sums
+
+        none = jnp.zeros_like(queries.x[:, 0])
+        start = none - jnp.inf, none, jnp.zeros_like(queries.x)
+        _, total, sums = self._fold(update, start, queries)
+        return (queries.centre + sums / total[:, None]).reshape(x.shape)
+
+    def responsibilities(self, x, level):
+        """Return the probability of each point given x_t = x, shape (n, m), all held at once."""
+        queries = self._see(x, level)
+        return jax.nn.softmax(_log_weights(queries, self._flat(x.dtype) - queries.centre), axis=1)
+
+    def log_prob(self, x, level):
+        """Return log p_t(x) in nats, shape (n,)."""
+        queries = self._see(x, level)
+        rest = self._around_nearest(queries)
+        variance = queries.sigma[:, 0] ** 2
+        out = jnp.log1p(rest.total) - (rest.gap**2).sum(1) / (2 * variance)
+        out = out - 0.5 * self.dim * jnp.log(2 * jnp.pi * variance)
+        return out - math.log(self.num_components)
+
+    def score(self, x, level):
+        """Return grad_x log p_t(x), the shape of x."""
+        queries = self._see(x, level)
+        rest = self._around_nearest(queries)
+        return ((queries.alpha * rest.offset - rest.gap) / queries.sigma**2).reshape(x.shape)
+
+    def velocity(self, x, level):
+        """Return E[alpha_dot x0 + sigma_dot eps | x_t = x], the shape of x."""
+        rate = jnp.asarray(level.sigma_dot * level.sigma, x.dtype)
+        alpha_dot = jnp.asarray(level.alpha_dot, x.dtype)
+        return alpha_dot * self.denoise(x, level) - rate * self.score(x, level)
+
+    def posterior_variance(self, x, level):
+        """Return the trace of Cov[x0 | x_t = x], shape (n,)."""
+        rest = self._around_nearest(self._see(x, level), _trace)
+        return rest.second / (1 + rest.total) - (rest.offset**2).sum(1)
+
+    def posterior_covariance(self, x, level):
+        """Return Cov[x0 | x_t = x] of the flattened points, shape (n, d, d); for small d."""
+        rest = self._around_nearest(self._see(x, level), _matrix)
+        outer = rest.offset[:, :, None] * rest.offset[:, None, :]
+        return rest.second / (1 + rest.total)[:, None, None] - outer
+
+    def hessian(self, x, level):
+        """Return the Hessian of log p_t, (alpha^2 Cov[x0 | x] / sigma^2 - I) / sigma^2, (n, d, d)."""
+        queries = self._see(x, level)
+        alpha, sigma = queries.alpha[:, :, None], queries.sigma[:, :, None]
+        covariance = self.posterior_covariance(x, level)
+        return ((alpha / sigma) ** 2 * covariance - jnp.eye(self.dim, dtype=x.dtype)) / sigma**2
+
+    def _flat(self, dtype):
+        return jnp.asarray(self.points).reshape(self.num_components, -1).astype(dtype)
+
+    def _see(self, x, level) -> _Queries:
+        if x.shape[1:] != self.points.shape[1:]:
+            raise ValueError(f"points have shape {self.points.shape[1:]}, got x of {x.shape}")
+        entries = *split(level.alpha, x.dtype), jnp.asarray(level.sigma, x.dtype)
+        level = [None if a is None else a.reshape(-1, 1) for a in entries]
+        x = x.reshape(x.shape[0], -1)
+        if self.dim > LOW_DIM:
+            points = jnp.asarray(self.points)[: self.block].astype(x.dtype)
+            centre = jax.lax.stop_gradient(points.reshape(-1, self.dim).mean(0))
+            return _Queries(x, *level, centre, None, residual(x, *level[:2], centre))
+        points = self._flat(x.dtype)
+        nearest = x / jnp.maximum(level[0], jnp.finfo(x.dtype).tiny ** 0.5)
+        reference = jax.lax.stop_gradient(jnp.clip(nearest, points.min(0), points.max(0)))
+        shift = residual(x, *level[:2], reference)
+        return _Queries(x, *level, jnp.zeros_like(x[0]), reference, shift)
+
+    def _fold(self, update, state, queries):
+        """Apply state -> update(state, centred points, number of the first) to all blocks in turn."""
+        points = jnp.asarray(self.points).reshape(self.num_components, -1)
+        whole = self.num_components // self.block
+
+        def step(state, start):
+            block = jax.lax.dynamic_slice_in_dim(points, start, self.block)
+            return update(state, block.astype(queries.x.dtype) - queries.centre, start), None
+
+        if whole:
+            starts = self.block * jnp.arange(whole, dtype=jnp.int32)
+            state, _ = jax.lax.scan(step, state, starts)
+        last = points[whole * self.block :].astype(queries.x.dtype)
+        if len(last):
+            state = update(state, last - queries.centre, jnp.int32(whole * self.block))
+        return state
+
+    def _nearest(self, queries):
+        """Return the log weight and the number of the likeliest point, shapes (n,)."""
+
+        def update(state, points, start):
+            top, index = state
+            log_weights = _log_weights(queries, points)
+            new, found = log_weights.max(1), start + log_weights.argmax(1).astype(jnp.int32)
+            return jnp.maximum(top, new), jnp.where(new > top, found, index)
+
+        none = jnp.zeros_like(queries.x[:, 0])
+        return self._fold(update, (none - jnp.inf, none.astype(jnp.int32)), queries)
+
+    def _around_nearest(self, queries, second=lambda *_: jnp.zeros(())) -> _Rest:
+        """Return the sums over all points but the likeliest.
+
+        `second` maps weights (n, b), centred points (b, d) and the nearest (n, d) to what is summed.
+        """
+        top, index = self._nearest(queries)
+        nearest = self._flat(queries.x.dtype)[index]
+        near = nearest - queries.centre
+
+        def sums(points, start):
+            numbers = start + jnp.arange(len(points), dtype=jnp.int32)
+            log_weights = _log_weights(queries, points) - top[:, None]
+            weights = jnp.where(numbers == index[:, None], 0, jnp.exp(log_weights))
+            return weights.sum(1), _first(weights, points, near), second(weights, points, near)
+
+        def update(state, points, start):
+            return jax.tree.map(jnp.add, state, sums(points, start))
+
+        shapes = jax.eval_shape(sums, near[:1], jnp.int32(0))
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        gap = residual(queries.x, queries.alpha, queries.alpha_low, nearest)
+        return _Rest(gap, *self._fold(update, zeros, queries), nearest)
+
+
+def _log_weights(queries, points):
+    """Log weights of points (b, d) relative to the centre, up to a constant a query, (n, b)."""
+    variance = queries.sigma**2
+    slope = queries.alpha * queries.shift / variance
+    curvature = queries.alpha**2 / (2 * variance)
+    if queries.reference is None:
+        return _product(slope, points.T) - curvature * (points**2).sum(1)
+    rows = queries.reference.T[:, :, None], slope.T[:, :, None]
+    return sum_rows(closeness, points.T[:, None], None, *rows, curvature[None])
+
+
+def _first(weights, points, near):
+    if points.shape[1] > LOW_DIM:
+        return _product(weights, points) - weights.sum(1, keepdims=True) * near
+    return _einsum("nb,nbd->nd", weights, points - near[:, None])
+
+
+def _trace(weights, points, near):
+    if points.shape[1] > LOW_DIM:
+        cross = (2 * near * _product(weights, points)).sum(1)
+        return _product(weights, (points**2).sum(1)) - cross + weights.sum(1) * (near**2).sum(1)
+    return _einsum("nb,nbd->n", weights, (points - near[:, None]) ** 2)
+
+
+def _matrix(weights, points, near):
+    offsets = points - near[:, None]
+    return _einsum("nb,nbi,nbj->nij", weights, offsets, offsets)
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _einsum(spec, *arrays):
+    return jnp.einsum(spec, *arrays, precision="highest")

@@ -1,0 +1,87 @@
+"""The study's own mathematics: its control, its filter, its counts (U3, U6 of the paper's check list)."""
+
+import jax
+import numpy as np
+import pytest
+
+from analysis import mode_statistics as statistics
+from configs import mode_interpolation as configs
+from dfx import fields, metrics, targets
+from experiments import mode_recursion, toy_ddpm
+
+MODES, STD = (1.0, 2.0, 3.0), 0.05
+
+
+@pytest.fixture(scope="module")
+def control():
+    """50,000 samples of {1, 2, 3} by the paper's sampler with the exact score."""
+    config, target = configs.get_config("default"), targets.modes_1d(MODES, STD)
+    schedule = toy_ddpm.make_schedule(config)
+    sampler = toy_ddpm.ancestral(schedule, 1000)
+    field, key = fields.oracle(target), jax.random.key(0)
+    return toy_ddpm.sample_field(schedule, field, key, sampler, (50_000, 1), (10,))
+
+
+def test_exact_score_sampler_puts_no_sample_beyond_six_standard_deviations(control):
+    distance = metrics.nearest_mode(control[0], np.asarray(MODES)[:, None], STD)[1]
+    assert distance.max() < 6
+
+
+def test_exact_score_sampler_gives_each_mode_a_third(control):
+    # 3 standard errors of a share of 1/3 in 50,000: 0.0063.
+    np.testing.assert_allclose(metrics.mode_shares(control[0], np.asarray(MODES)[:, None]), 1 / 3, atol=0.0063)
+
+
+def test_large_variance_shrinks_the_modes_to_0_047(control):
+    # The paper's last steps are coarse at this scale; 0.0005 is 3 standard errors and rounding.
+    spread = metrics.within_mode_std(control[0], np.asarray(MODES)[:, None], STD, pooled=True)
+    assert abs(spread - 0.047) < 0.001
+
+
+def test_starting_at_step_300_gives_the_same_law_as_at_1000(control):
+    config, target = configs.get_config("default"), targets.modes_1d(MODES, STD)
+    schedule = toy_ddpm.make_schedule(config)
+    sampler = toy_ddpm.ancestral(schedule, 300)
+    field, key = fields.oracle(target), jax.random.key(1)
+    x, _ = toy_ddpm.sample_field(schedule, field, key, sampler, (50_000, 1), (10,))
+    # abar_300 = 8e-5 shifts the start by sqrt(8e-5) * 2 = 0.018 sd; 3 standard errors of the
+    # difference of two means with sd 0.82 are 0.016.
+    assert abs(x.mean() - control[0].mean()) < 0.018 + 0.016
+
+
+@pytest.mark.parametrize(("count", "drop"), [(8000, 0.0244), (200, 0.0244), (100, 0.5)])
+def test_filter_leaves_the_asked_number_and_drops_the_largest_variances(count, drop):
+    total = mode_recursion.num_generated(count, drop)
+    assert (total - 1) * (1 - drop) < count <= total * (1 - drop) + 1e-9
+    rng = np.random.default_rng(0)
+    x, variance = np.arange(total, dtype=float)[:, None], rng.permutation(total).astype(float)
+    kept = mode_recursion.keep("variance", x, variance, count)
+    gone = np.setdiff1d(x, kept).astype(int)
+    assert len(kept) == count
+    assert variance[kept[:, 0].astype(int)].max() <= variance[gone].min()
+
+
+def test_random_filter_does_not_look_at_the_variance():
+    x = np.arange(50.0)[:, None]
+    for variance in (np.arange(50.0), -np.arange(50.0)):
+        np.testing.assert_array_equal(mode_recursion.keep("random", x, variance, 40), x[:40])
+
+
+def test_uniform_points_are_nearer_to_edges_with_probability_0_414():
+    modes = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), -1).reshape(-1, 2)
+    edges, diagonals = statistics.segments(modes)
+    assert (len(edges), len(diagonals)) == (40, 32)
+    x = np.random.default_rng(0).uniform(0, 4, (20_000, 2))
+    near = statistics.segment_distance(x, edges).min(1) < statistics.segment_distance(x, diagonals).min(1)
+    # The bisector of 45 degrees leaves four triangles of height tan(22.5 deg) / 2 to the edges.
+    expected = np.tan(np.pi / 8)
+    assert abs(near.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / len(x))
+
+
+def test_segment_distance_is_that_to_the_nearest_point_of_a_dense_segment():
+    rng = np.random.default_rng(1)
+    ends, x = rng.normal(size=(3, 2, 2)), rng.normal(size=(40, 2))
+    dense = ends[:, :1] + np.linspace(0, 1, 4001)[None, :, None] * (ends[:, 1:] - ends[:, :1])
+    nearest = np.linalg.norm(x[:, None, None] - dense, axis=-1).min(-1)
+    # The dense points are at most |segment| / 8000 away from the true foot.
+    np.testing.assert_allclose(statistics.segment_distance(x, ends), nearest, atol=5e-4)

@@ -1,0 +1,94 @@
+"""Tableaus as data: grouping of rows, padding, stacking, and what they say of themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dfx import schedules, solvers
+from dfx.errors import PersonError
+from dfx.solvers import NOISE, Recorder, merge, output, pad, stack, unstack
+
+SCHEDULE = schedules.VPLinear()
+GRID = np.linspace(0.95, 0.0, 7)
+
+
+def test_a_tableau_says_what_it_needs():
+    heun = solvers.heun(SCHEDULE, GRID)
+    assert (heun.num_rows, heun.lanes, heun.num_inputs, heun.stochastic) == (11, 2, 0, False)
+    assert solvers.ddpm(SCHEDULE, GRID).stochastic
+    assert solvers.heun(SCHEDULE, GRID[1:], churn=1.0).stochastic
+    mean = solvers.ddim(schedules.MeanReverting(SCHEDULE), GRID)
+    assert (mean.num_inputs, mean.lanes) == (1, 2)
+
+
+def test_an_input_that_only_waits_costs_no_operation():
+    """Its lane has no key, and a lane without a key stays."""
+    (rows,) = solvers.ddim(schedules.MeanReverting(SCHEDULE), GRID).phases
+    assert set(rows.coef) == {(0, 0), (0, 1), (0, output(0))}
+
+
+def test_merging_keeps_every_row_in_order():
+    heun = solvers.heun(SCHEDULE, GRID)
+    one = merge(heun)
+    assert len(one.phases) == 1 and not one.tail and one.num_rows == heun.num_rows
+    for before, after in zip(unstack(heun), unstack(one)):
+        assert before.level == after.level
+        for key, value in after.coef.items():
+            assert value == before.coef.get(key, 0.0)
+    assert merge(one) is one
+
+
+def test_coefficients_are_float64_on_the_host():
+    for name in solvers.REGISTRY:
+        leaves = jax.tree.leaves(solvers.make(name, SCHEDULE, GRID))
+        assert all(isinstance(a, np.ndarray | np.float64) and a.dtype == np.float64 for a in leaves)
+
+
+def test_padding_gives_one_structure_and_idle_rows():
+    tableaus = pad([solvers.ddim(SCHEDULE, GRID[:4]), solvers.heun(SCHEDULE, GRID)])
+    structures = {jax.tree.structure(t) for t in tableaus}
+    assert len(structures) == 1 and {t.num_rows for t in tableaus} == {11}
+    idle = unstack(tableaus[0])[-1].coef
+    assert idle[0, 0] == idle[1, 1] == 1.0
+    assert all(value == 0 for (lane, source), value in idle.items() if lane != source)
+    assert stack(tableaus).phases[0].coef[0, 0].shape == (2, 11)
+
+
+@pytest.mark.usefixtures("x64")
+def test_padding_keeps_the_inputs_that_wait(bent):
+    schedule = schedules.MeanReverting(SCHEDULE)
+    tableaus = [solvers.ddim(schedule, GRID[:4]), solvers.heun(schedule, GRID)]
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 3))
+    for before, after in zip(tableaus, pad(tableaus)):
+        ends = [solvers.sample(t, bent.jax, x, inputs=(y,)) for t in (before, after)]
+        np.testing.assert_allclose(*ends, rtol=1e-12, atol=1e-13)
+
+
+def test_answers_of_different_size_cannot_be_padded():
+    r = Recorder()
+    x = r.start
+    e = r.at(x, SCHEDULE.at(0.5))
+    with pytest.raises(PersonError, match="different numbers of lanes"):
+        pad([r.tableau(e.x0, keep=(x,)), solvers.ddim(SCHEDULE, GRID)])
+
+
+def test_a_traced_grid_gives_traced_coefficients_of_the_same_pattern():
+    for name in solvers.REGISTRY:
+        host = solvers.make(name, SCHEDULE, GRID)
+        traced = jax.eval_shape(lambda g, name=name: solvers.make(name, SCHEDULE, g), jnp.asarray(GRID))
+        assert jax.tree.structure(host) == jax.tree.structure(traced)
+
+
+def test_noise_and_outputs_are_sources_that_no_lane_has():
+    assert len({NOISE, output(0), output(1), 0, 1}) == 5
+    assert max(NOISE, output(0), output(1)) < 0
+
+
+def test_the_registry_says_order_cost_and_source():
+    for name, solver in solvers.REGISTRY.items():
+        assert solver.build.__name__ == name
+        tableau = solver.build(SCHEDULE, np.linspace(0.9, 0.1, 6))
+        assert tableau.num_rows == 5 * solver.evaluations
+        assert tableau.stochastic == solver.stochastic
+        assert solver.order >= 1 and solver.source
