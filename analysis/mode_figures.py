@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from analysis import style
 from analysis.mode_statistics import (
@@ -60,9 +62,12 @@ def histograms(run: Record):
         ax.set_ylabel("density")
     for ax in axes[1]:
         ax.set_xlabel("x")
-    handles = [handle for i in (0, 5) for handle in axes.flat[i].get_legend_handles_labels()[0]]
-    fig.legend(handles[:2] + handles[3:], ["trained nets, all seeds", "data law", "exact score"],
-               loc="outside lower center", ncols=3)  # fmt: skip
+    keys = (
+        Patch(color=IN_SUPPORT, alpha=0.6, label="trained nets, all seeds"),
+        Patch(color=style.GREEN, alpha=0.6, label="exact score"),
+        Line2D([], [], color=style.BLACK, linewidth=1, label="data law"),
+    )
+    fig.legend(handles=keys, loc="outside lower center", ncols=3)
     return fig
 
 
@@ -92,7 +97,11 @@ def shares(run: Record):
     gaps = sorted({*settings.spacings, 1.0})
     by_gap = [one.share("base" if gap == 1.0 else f"spacing_{gap:g}") for gap in gaps]
     fig, axes = style.figure(1, 3, aspect=0.9, sharey=True)
-    panels = (settings.snapshots, along, "training steps"), (sizes, by_size, "training points"), (gaps, by_gap, "spacing of modes")  # fmt: skip
+    panels = (
+        (settings.snapshots, along, "training steps"),
+        (sizes, by_size, "training points"),
+        (gaps, by_gap, "spacing of modes"),
+    )
     for ax, (x, y, label) in zip(axes.flat, panels):
         for seed in np.transpose(y):
             ax.plot(x, _visible(seed), ".", color=style.GREY, markersize=4)
@@ -104,8 +113,10 @@ def shares(run: Record):
         ax.axhline(control_share(run, "base")[2], color=style.GREEN, linestyle=":")
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_ylabel(f"share beyond {run.config.detection.cut:g} sd")
-    axes[0, 0].text(0.02, control_share(run, "base")[2], "exact score: below", color=style.GREEN,
-                    transform=axes[0, 0].get_yaxis_transform(), va="bottom", fontsize=8)  # fmt: skip
+    axes[0, 0].text(
+        0.02, control_share(run, "base")[2], "exact score: below", color=style.GREEN, fontsize=8,
+        transform=axes[0, 0].get_yaxis_transform(), va="bottom",
+    )  # fmt: skip
     style.panel_labels(axes.flat)
     return fig
 
@@ -157,13 +168,18 @@ def score(run: Record):
         ax.set_title(f"step {steps[i]}")
         ax.set_xlabel(r"$x_t / \alpha_t$")
     axes[0, 0].set_ylabel(r"$\hat\epsilon(x_t, t)$")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].legend(handles[:2], labels[:2], loc="upper left")
+    keys = (
+        Line2D([], [], color=style.BLACK, label="exact"),
+        Line2D([], [], color=HALLUCINATED, label="learned, each seed"),
+    )
+    fig.legend(handles=keys, loc="outside lower center", ncols=2)
     ax = axes[0, 3]
     style.points(ax, steps, ratios.T, linestyle="-", color=HALLUCINATED)
     ax.axhline(1.0, color=style.BLACK, linewidth=1)
-    ax.set(xlabel="step", title="midpoint slope", xscale="log", ylim=(0, None))
-    ax.set_ylabel("learned / exact")
+    ax.set(xlabel="step", title="midpoint slope", ylabel="learned / exact", xscale="log")
+    ax.set_xticks(steps[[0, 2, 4, 7]], [str(step) for step in steps[[0, 2, 4, 7]]])
+    ax.minorticks_off()
+    ax.set_ylim(0, None)
     return fig
 
 
@@ -208,8 +224,10 @@ def variances(run: Record):
                     label=f"{label} ({group.sum():,})")  # fmt: skip
         cut = np.quantile(log_variance[~bad], run.config.detection.keep)
         ax.axvline(cut, color=style.BLACK, linestyle="--", linewidth=1)
-        ax.text(cut, 0.98, f" {run.config.detection.keep:.0%} kept ", transform=ax.get_xaxis_transform(),
-                ha="right", va="top", fontsize=8, rotation=90)  # fmt: skip
+        ax.text(
+            cut, 0.98, f"{run.config.detection.keep:.0%} kept ", ha="right", va="top", fontsize=8,
+            transform=ax.get_xaxis_transform(), rotation=90,
+        )  # fmt: skip
         ax.set(title=title, xlabel=r"$\log_{10}$ variance of $\hat x_0$, last 10 steps")
         ax.legend(loc="best")
     axes[0, 0].set_ylabel("density")

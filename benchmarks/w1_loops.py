@@ -8,7 +8,8 @@ S = sigma / alpha and h = log(S_s / S_t),
     dpmpp   x <- a x + b D + c D_old     second-order multistep in log-SNR (DPM-Solver++ 2M)
     heun    X = x / alpha_s, d = (X - D) / S_s: Euler to t, then the mean of both slopes
 
-All arrays hold x either as (n, 2) or, where `last` is said, as (2, n), which vectorises over particles.
+All arrays hold x either as (n, 2) or, where `last` is said, as (2, n), which vectorises over
+particles.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ ROWS_A_DRAW = 20
 
 def karras(n: int) -> np.ndarray:
     """Return n levels sigma / alpha with rho = 7 over the range of the table, then 0."""
-    ends = SIGMA_RATIO[[-1, 0]] ** (1 / 7)
-    return np.append(np.linspace(*ends, n) ** 7, 0.0)
+    first, last = SIGMA_RATIO[[-1, 0]] ** (1 / 7)
+    return np.append(np.linspace(first, last, n) ** 7, 0.0)
 
 
 def ratios(case: str) -> np.ndarray:

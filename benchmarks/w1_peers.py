@@ -1,9 +1,10 @@
-"""W1 by other packages, those that are installed: diffusers, k-diffusion, flow_matching (torch) and diffrax.
+"""W1 by other packages, those that are installed: diffusers, k-diffusion, flow_matching (torch) and
+diffrax.
 
-Each gets the posterior mean of `w1_loops` in its own array library and its own loop. What differs: k-diffusion
-and diffrax integrate x / alpha in sigma / alpha, diffrax has no ancestral or multistep sampler (ancestral:
-Euler-Maruyama of the reverse equation), flow_matching has neither and runs on the straight path (Euler in 50
-steps, midpoint in 18), so its ends are other points of the same law.
+Each gets the posterior mean of `w1_loops` in its own array library and its own loop. What differs:
+k-diffusion and diffrax integrate x / alpha in sigma / alpha, diffrax has no ancestral or multistep
+sampler (ancestral: Euler-Maruyama of the reverse equation), flow_matching has neither and runs on
+the straight path (Euler in 50 steps, midpoint in 18), so its ends are other points of the same law.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ import functools
 import importlib.util
 import sys
 import types
+from typing import Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks.timing import num_cpus
-from benchmarks.w1_loops import ABAR, CENTRES, STD, posterior_mean, ratios
+from benchmarks.w1_loops import ABAR, CASES, CENTRES, STD, posterior_mean, ratios
 
-DIFFUSERS = {"ddpm1000": "DDPMScheduler", "ddim50": "DDIMScheduler", "dpmpp20": "DPMSolverMultistepScheduler"}
+DIFFUSERS = {
+    "ddpm1000": "DDPMScheduler",
+    "ddim50": "DDIMScheduler",
+    "dpmpp20": "DPMSolverMultistepScheduler",
+}
 K_DIFFUSION = {
     "ddpm1000": "sample_euler_ancestral",
     "ddim50": "sample_euler",
@@ -43,7 +50,7 @@ def ways(case: str, x: np.ndarray) -> dict:
 
 
 def torch_mean():
-    """Return torch and the posterior mean of (x, alpha, sigma) in it, in the fastest of four forms tried."""
+    """Return torch and the posterior mean of (x, alpha, sigma), the fastest of four forms tried."""
     import torch
 
     torch.set_num_threads(num_cpus())
@@ -68,18 +75,18 @@ def by_diffusers(case: str, x: np.ndarray):
     import diffusers
 
     torch, mean = torch_mean()
-    options = {
+    options: dict[str, dict] = {
         "ddpm1000": {"variance_type": "fixed_small", "clip_sample": False},
         "ddim50": {"clip_sample": False},
         "dpmpp20": {"use_karras_sigmas": True, "final_sigmas_type": "zero"},
-    }[case]
+    }
     scheduler = getattr(diffusers, DIFFUSERS[case])(
-        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **options
+        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **options[case]
     )
-    start, abar = torch.from_numpy(x.copy()), torch.tensor(ABAR)
+    start, abar, steps = torch.from_numpy(x.copy()), torch.tensor(ABAR), CASES[case]
 
     def run():
-        scheduler.set_timesteps(int(case.removeprefix("ddpm").removeprefix("ddim").removeprefix("dpmpp")))
+        scheduler.set_timesteps(steps)
         points = start
         for i, t in enumerate(scheduler.timesteps):
             if case == "dpmpp20":  # its levels lie between those of the table
@@ -110,7 +117,7 @@ def by_k_diffusion(case: str, x: np.ndarray):
 
 
 def by_flow_matching(case: str, x: np.ndarray):
-    """Return the call of flow_matching's solver on the path x_t = t x0 + (1 - t) eps, t from 0 to 1."""
+    """Return the call of flow_matching's solver on x_t = t x0 + (1 - t) eps, t from 0 to 1."""
     from flow_matching.solver import ODESolver
 
     torch, mean = torch_mean()
@@ -127,7 +134,7 @@ def by_flow_matching(case: str, x: np.ndarray):
 
 
 def by_diffrax(case: str, x: np.ndarray):
-    """Return the jitted diffrax solve of x / alpha in S = sigma / alpha, run from large S to small."""
+    """Return the jitted diffrax solve of x / alpha in S = sigma / alpha, from large S to small."""
     import diffrax
     import jax
     import jax.numpy as jnp
@@ -142,18 +149,18 @@ def by_diffrax(case: str, x: np.ndarray):
         level = jnp.float32(levels[0]) - t
         return -(points - posterior_mean(points, 1.0, level)) / level
 
+    options = {"stepsize_controller": diffrax.StepTo(times), "max_steps": len(levels)}
+    if case == "ddpm1000":
+        options["adjoint"] = diffrax.DirectAdjoint()
+
     def solve(start, key):
         term, solver = diffrax.ODETerm(slope), diffrax.Euler()
         if case == "heun18":
             solver = diffrax.Heun()
         if case == "ddpm1000":
             term, solver = _reverse_equation(slope, levels[0], start, key)
-        solution = diffrax.diffeqsolve(
-            term, solver, times[0], times[-1], None, start,
-            stepsize_controller=diffrax.StepTo(times), max_steps=len(levels),
-            adjoint=diffrax.DirectAdjoint() if case == "ddpm1000" else diffrax.RecursiveCheckpointAdjoint(),
-        )  # fmt: skip
-        points = solution.ys[-1]
+        ends = times[0], times[-1]
+        points = diffrax.diffeqsolve(term, solver, *ends, None, start, **options).ys[-1]
         return posterior_mean(points, 1.0, float(levels[-1])) if case == "heun18" else points
 
     return functools.partial(jax.jit(solve), start, jax.random.key(1))
@@ -179,8 +186,10 @@ def _k_sampling():
     try:
         return importlib.import_module("k_diffusion.sampling")
     except ImportError:
-        package, utils = types.ModuleType("k_diffusion"), types.ModuleType("k_diffusion.utils")
-        package.__path__ = list(importlib.util.find_spec("k_diffusion").submodule_search_locations)
+        package: Any = types.ModuleType("k_diffusion")
+        utils: Any = types.ModuleType("k_diffusion.utils")
+        spec: Any = importlib.util.find_spec("k_diffusion")
+        package.__path__ = list(spec.submodule_search_locations)
         utils.append_dims = lambda x, ndim: x[(..., *[None] * (ndim - x.ndim))]
         package.utils = utils
         sys.modules |= {"k_diffusion": package, "k_diffusion.utils": utils}

@@ -1,17 +1,18 @@
 """W1, toy sampling: dfx's `sample` against hand-written loops and against what else is installed.
 
-A mixture of 25 equal Gaussians, centres {-2..2} x {-2..2}, std 0.1, with its exact posterior mean; 10,000
-particles from one fixed draw; the table of betas linspace(1e-4, 0.02, 1000). Cases: ancestral sampling in
-1,000 steps, DDIM in 50, second-order multistep (DPM-Solver++ 2M) in 20, Heun at 18 levels (35 evaluations).
+A mixture of 25 equal Gaussians, centres {-2..2} x {-2..2}, std 0.1, with its exact posterior mean;
+10,000 particles from one fixed draw; the table of betas linspace(1e-4, 0.02, 1000). Cases:
+ancestral sampling in 1,000 steps, DDIM in 50, second-order multistep (DPM-Solver++ 2M) in 20, Heun
+at 18 levels (35 evaluations).
 
     taskset -c 0 python -m benchmarks.w1_toy_sampling              # one core: the figures of record
     python -m benchmarks.w1_toy_sampling --cases ddim50 --repeats 5
 
-`dfx` runs the library's own oracle, `dfx_hand_field` the posterior mean of the hand-written loops; `scan` is
-one hand-written `lax.scan`, `blocks` runs 1,000 particles at a time, `blocks_last` stores them as (2, n),
-`blocks_drawn` draws the noise of 20 steps at once besides. Deterministic results are compared with the same
-grid in float64 NumPy. Every result says how evenly the modes are hit, how much lies over 4 std from all of
-them, and the spread inside a mode over the true one.
+`dfx` runs the library's own oracle, `dfx_hand_field` the posterior mean of the hand-written loops;
+`scan` is one hand-written `lax.scan`, `blocks` runs 1,000 particles at a time, `blocks_last` stores
+them as (2, n), `blocks_drawn` draws the noise of 20 steps at once besides. Deterministic results
+are compared with the same grid in float64 NumPy. Every result says how evenly the modes are hit,
+how much lies over 4 std from all of them, and the spread inside a mode over the true one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +46,9 @@ class HandField:
 
 
 def dpmpp_2m(schedule, grid):
-    """Return DPM-Solver++(2M), written with the recorder: second order in log-SNR, first order at the ends."""
+    """Return DPM-Solver++(2M) by the recorder: order 2 in log-SNR, order 1 in the end steps."""
     r, levels = solvers.record(schedule, grid)
-    x, old = r.start, None
+    x, old, h_old = r.start, None, np.nan
     for s, t in solvers.pairs(levels):
         h = t.half_log_snr - s.half_log_snr
         m = r.at(x, s).x0
@@ -62,7 +64,7 @@ def tableau(case: str) -> solvers.Tableau:
     """Return the solver of a case on its grid."""
     schedule = schedules.discrete_linear()
     times = schedules.t_of_log_snr(schedule, -2 * np.log(w1_loops.ratios(case)[:-1]))
-    build = {
+    build: dict[str, Callable[..., solvers.Tableau]] = {
         "ddpm1000": solvers.ddpm,
         "ddim50": solvers.ddim,
         "dpmpp20": dpmpp_2m,
@@ -88,9 +90,9 @@ def ways(case: str, x: jax.Array) -> dict:
 def quality(points) -> dict[str, float]:
     """Return how well the points follow the mixture.
 
-    `modes_off`: the largest deviation of a mode's count from n / 25, in its standard error; `far`: the share
-    further than 4 std from every mode; `spread`: the root mean square distance from the own mode per
-    coordinate, over the true std, of the others.
+    `modes_off`: the largest deviation of a mode's count from n / 25, in its standard error; `far`:
+    the share further than 4 std from every mode; `spread`: the root mean square distance from the
+    own mode per coordinate, over the true std, of the others.
     """
     points = np.asarray(points, np.float64)
     offsets = points[:, None] - w1_loops.CENTRES
@@ -106,7 +108,7 @@ def quality(points) -> dict[str, float]:
 
 
 def compare(case: str, repeats: int, only: list[str] | None) -> None:
-    """Measure a case in turn; ratios are to dfx with its own oracle and with the hand-written field."""
+    """Measure a case in turn; ratios are to dfx with its oracle and with the hand-written field."""
     x = jax.random.normal(jax.random.key(SEED), (NUM_PARTICLES, 2), jnp.float32)
     calls = {k: call for k, call in ways(case, x).items() if not only or k in [*only, "dfx"]}
     exact = None if case == "ddpm1000" else w1_loops.by_numpy(case, np.asarray(x), np.float64)

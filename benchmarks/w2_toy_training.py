@@ -66,12 +66,17 @@ def noise_loss(layers, key, x0):
     return jnp.mean((apply_mlp(layers, xt, t.astype(jnp.float32)) - eps) ** 2), {}
 
 
-def by_dfx(depth: int, batch: int, steps: int):
+def by_dfx(depth: int, batch: int, steps: int, slices: int = 1):
     """Return the call that trains by `dfx.train.fit`."""
     optimizer = train.optimizer(RATE)
-    step = train.make_step(noise_loss, optimizer)
+    step = train.make_step(noise_loss, optimizer, slices=slices)
     state = train.init_state(init_mlp(jax.random.key(SEED), depth), optimizer, jax.random.key(1))
     return functools.partial(train.fit, step, state, batches(batch), steps, 100, data=data_key())
+
+
+def by_dfx_slices(depth: int, batch: int, steps: int):
+    """Return the same call with the batch in slices of about 1,000."""
+    return by_dfx(depth, batch, steps, slices=batch // 1000)
 
 
 @functools.cache
@@ -202,19 +207,22 @@ def by_torchcfm(depth: int, batch: int, steps: int):
     return lambda: [step() for _ in range(steps)] and None
 
 
-def cases(depth: int) -> dict:
+def cases(depth: int, batch: int) -> dict:
     """Return the ways of training by name: those whose packages are installed."""
     ways = {"dfx": by_dfx, "jitted_step": by_jitted_step, "scan": by_scan, "numpy": by_numpy}
+    if batch > 2000:
+        ways["dfx_slices"] = by_dfx_slices
     if importlib.util.find_spec("torch"):
         ways["torch"] = by_torch
-    if importlib.util.find_spec("torchcfm") and depth == 3:
+    # torchcfm imports POT, though it is used here without an optimal coupling.
+    if all(map(importlib.util.find_spec, ("torch", "torchcfm", "ot"))) and depth == 3:
         ways["torchcfm"] = by_torchcfm
     return ways
 
 
 def compare(depth: int, batch: int, steps: int, repeats: int, only: list[str] | None) -> None:
     """Measure the ways of training one setting in turn and report seconds per step."""
-    ways = {k: way for k, way in cases(depth).items() if not only or k in [*only, "dfx"]}
+    ways = {k: way for k, way in cases(depth, batch).items() if not only or k in [*only, "dfx"]}
     times = measure_in_turn({k: way(depth, batch, steps) for k, way in ways.items()}, repeats)
     for name, time in times.items():
         tell(f"L{depth} B{batch} {name}", time, steps)

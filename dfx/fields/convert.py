@@ -1,12 +1,13 @@
 """Prediction types and the conversion between them: one 2 by 2 linear system.
 
-With x' = x - beta y, the noisy point and any prediction p are linear in the clean point and the noise,
+With x' = x - beta y, the noisy point and any prediction p are linear in the clean point and the
+noise,
 
     x' = alpha x0 + sigma eps,
     p  = c     x0 + s     eps,
 
-so a prediction type is its pair (c, s), and every other type follows from the solution. Notation as in
-`dfx.schedules.schedule`. The pairs hold for the coupling in which x0 and eps are independent.
+so a prediction type is its pair (c, s), and every other type follows from the solution. Notation as
+in `dfx.schedules.schedule`. The pairs hold for the coupling in which x0 and eps are independent.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import numpy as np
 from dfx.errors import PersonError, choose
 from dfx.schedules.schedule import Level
 
-#: The spread of the data that the preconditioned net output "edm" supposes (Karras et al. 2022, table 1).
+#: The spread of the data that the preconditioned net output "edm" supposes (Karras et al. 2022,
+#: table 1).
 SIGMA_DATA = 0.5
 
 
 def _edm(level: Level):
-    """F of D = c_skip x / alpha + c_out F (Karras et al. 2022, eq. 7), with sigma / alpha for their sigma."""
+    """F of D = c_skip X + c_out F, X = x / alpha (Karras et al. 2022, eq. 7; sigma / alpha)."""
     ratio = level.sigma / level.alpha
     root = (ratio**2 + SIGMA_DATA**2) ** 0.5
     return ratio / (SIGMA_DATA * root), -SIGMA_DATA / root
@@ -76,8 +78,9 @@ def convert(value, x, level: Level, source: str, target: str, y=None):
       y: endpoints of the mean term, shape of x; needed where beta is not zero.
 
     Raises:
-      PersonError: unknown name, entries that do not broadcast against x, a mean term without y, or a
-        level at which the source does not determine the target (eps does not give x0 where alpha = 0).
+      PersonError: unknown name, entries that do not broadcast against x, a mean term without y, or
+        a level at which the source does not determine the target (eps does not give x0 where alpha
+        = 0).
     """
     (c, s), (c_new, s_new) = pair(source, level), pair(target, level)
     if source == target:
@@ -87,7 +90,8 @@ def convert(value, x, level: Level, source: str, target: str, y=None):
     with np.errstate(invalid="ignore"):
         det = level.alpha * s - level.sigma * c
     _check_regular(det, level, source, target)
-    of_x, of_value = (c_new * s - s_new * c) / det, (level.alpha * s_new - level.sigma * c_new) / det
+    of_x = (c_new * s - s_new * c) / det
+    of_value = (level.alpha * s_new - level.sigma * c_new) / det
     if y is not None:
         x = x - _like(level.beta, x) * y
         value = value - _mean_part(source, level, x, y)
@@ -132,6 +136,6 @@ def _check_regular(det, level, source, target):
     if bad.any():
         t = np.broadcast_to(np.asarray(level.t), bad.shape)[bad].flat[0]
         raise PersonError(
-            f"{source} does not determine {target} at t = {t:g}, where alpha sigma_dot - sigma alpha_dot "
-            "or its like is 0 or not finite: keep the times away from this end of the schedule"
+            f"{source} does not determine {target} at t = {t:g}: the equations for x0 and eps are "
+            "singular there; keep the times away from this end of the schedule"
         )

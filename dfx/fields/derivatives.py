@@ -1,4 +1,7 @@
-"""Derivatives of batched vector functions f: (n, *sample) -> (n, *sample) that treat each sample by itself."""
+"""Derivatives of batched vector functions f: (n, *sample) -> (n, *sample).
+
+The functions treat each sample by itself.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ _PROBES = {"rademacher": jax.random.rademacher, "normal": jax.random.normal}
 
 
 def jacobian(f, x):
-    """Return J with J[i, a, b] = d f_a / d x_b at sample i, shape (n, d, d), d the size of one sample.
+    """Return J with J[i, a, b] = d f_a / d x_b at sample i, shape (n, d, d), d the size of one
+    sample.
 
     Exact to rounding. Costs d forward derivatives of f, all at once in memory.
 
@@ -28,10 +32,10 @@ def jacobian(f, x):
 def divergence(f, x, key=None, num_probes: int = 1, probe: str = "rademacher"):
     """Return div f = sum_a d f_a / d x_a at each sample, shape (n,).
 
-    Without a key it is exact and costs d forward derivatives of f (d the size of one sample). With a key it
-    is the unbiased estimate mean_k z_k . J z_k over `num_probes` random z_k with E[z z^T] = I and costs
-    `num_probes` derivatives. For symmetric J the variance of one probe is 2 (|J|^2 - |diag J|^2) with
-    Rademacher and 2 |J|^2 with normal probes.
+    Without a key it is exact and costs d forward derivatives of f (d the size of one sample). With
+    a key it is the unbiased estimate mean_k z_k . J z_k over `num_probes` random z_k with E[z z^T]
+    = I and costs `num_probes` derivatives. For symmetric J the variance of one probe is 2 (|J|^2 -
+    |diag J|^2) with Rademacher and 2 |J|^2 with normal probes.
 
     Args:
       f: function of arrays of the shape of x that treats each sample by itself.

@@ -1,8 +1,9 @@
-"""Fields: pure functions (x, level) -> x0_hat, the estimate E[x0 | x_t = x] that is the library's common currency.
+"""Fields: pure functions (x, level) -> x0_hat, the estimate E[x0 | x_t = x] that is the library's
+common currency.
 
-x has shape (n, *sample), level is a `schedules.Level` whose entries broadcast against x, and the result has
-the shape of x. A field may return a tuple; its first entry is the denoiser. Fields are pytrees, so their
-numbers are arguments of a compiled program and fields of one shape share it.
+x has shape (n, *sample), level is a `schedules.Level` whose entries broadcast against x, and the
+result has the shape of x. A field may return a tuple; its first entry is the denoiser. Fields are
+pytrees, so their numbers are arguments of a compiled program and fields of one shape share it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ import numpy as np
 from dfx.fields.convert import convert, pair
 from dfx.schedules.schedule import Level
 
+#: Marks a part of a record that belongs to the compiled program instead of its arguments.
+STATIC = {"static": True}
 
-def _static(**kwargs):
-    return dataclasses.field(metadata={"static": True}, **kwargs)
+#: Marks a part of a record that belongs to the compiled program instead of its arguments.
+STATIC = {"static": True}
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """A plain function as a pytree without leaves; two are the same program if the function is the same object."""
+    """A plain function as a pytree without leaves; the same object is the same program."""
 
-    function: Callable = _static()
+    function: Callable = dataclasses.field(metadata=STATIC)
 
     def __call__(self, *args):
         return self.function(*args)
@@ -44,8 +47,8 @@ def as_pytree(f: Callable) -> Callable:
 class OracleField:
     """The exact denoiser of a target; `target.denoise(x, level)` gives it.
 
-    `pointwise` says that each sample is treated by itself and nothing is held per sample, so that `sample`
-    may run the samples in blocks.
+    `pointwise` says that each sample is treated by itself and nothing is held per sample, so that
+    `sample` may run the samples in blocks.
     """
 
     target: Any
@@ -61,7 +64,7 @@ class FunctionField:
     """A denoiser from any callable (x, level) -> prediction; made by `from_function`."""
 
     function: Callable
-    prediction: str = _static()
+    prediction: str = dataclasses.field(metadata=STATIC)
 
     def __call__(self, x, level: Level):
         return _to_denoiser(self.function(x, level), x, level, self.prediction)
@@ -72,14 +75,14 @@ class FunctionField:
 class NetField:
     """A denoiser from a net `apply(params, x, t[, cond])`; made by `from_net`.
 
-    The net gets t of shape (n,), or (n, T) where the level has one time per token. `apply`, `prediction` and
-    `time` are part of the compiled program; `params` and `cond` are its arguments.
+    The net gets t of shape (n,), or (n, T) where the level has one time per token. `apply`,
+    `prediction` and `time` are part of the compiled program; `params` and `cond` are its arguments.
     """
 
-    apply: Callable = _static()
+    apply: Callable = dataclasses.field(metadata=STATIC)
     params: Any
-    prediction: str = _static(default="eps")
-    time: Callable | None = _static(default=None)
+    prediction: str = dataclasses.field(default="eps", metadata=STATIC)
+    time: Callable | None = dataclasses.field(default=None, metadata=STATIC)
     cond: Any = None
 
     @property
@@ -98,7 +101,7 @@ class Prediction:
     """A field seen as another prediction type; made by `as_prediction`."""
 
     field: Callable
-    target: str = _static()
+    target: str = dataclasses.field(metadata=STATIC)
 
     def __call__(self, x, level: Level):
         return convert(denoiser(self.field(x, level)), x, level, "x0", self.target)
@@ -116,8 +119,8 @@ def from_net(net, params, prediction="eps", time=None, cond=None) -> NetField:
       net: a `nets.Net`, or anything with `apply(params, x, t, cond=None)`.
       params: its parameters.
       prediction: what the net predicts, one of `PREDICTIONS`.
-      time: Level -> what the net gets as t; None gives `level.t`. Keep one function object: a new one is a
-        new program.
+      time: Level -> what the net gets as t; None gives `level.t`. Keep one function object: a new
+        one is a new program.
       cond: what the net gets as `cond`, for example labels of shape (n,).
 
     Raises:
@@ -148,7 +151,7 @@ def as_prediction(field: Callable, target: str) -> Prediction:
 
 
 def denoiser(output):
-    """Return the denoiser among what a field returned: the array itself, or the first of a tuple."""
+    """Return the denoiser of what a field returned: the array itself, or the first of a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 

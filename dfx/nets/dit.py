@@ -23,8 +23,8 @@ from dfx.nets.net import Net, check_picture, from_linen
 _TIME_FEATURES = 256  # as in the paper
 
 _norm = partial(nn.LayerNorm, epsilon=1e-6, use_bias=False, use_scale=False)
-_zero = {"kernel_init": nn.initializers.zeros}
-_xavier = {"kernel_init": xavier_uniform}
+_dense = partial(nn.Dense, kernel_init=xavier_uniform)
+_zero_dense = partial(nn.Dense, kernel_init=nn.initializers.zeros)
 
 
 class Block(nn.Module):
@@ -37,8 +37,8 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, h, c):
         n, tokens, width = h.shape
-        dense = partial(nn.Dense, dtype=self.dtype, **_xavier)
-        modulation = nn.Dense(6 * width, dtype=self.dtype, name="modulation", **_zero)(nn.silu(c))
+        dense = partial(_dense, dtype=self.dtype)
+        modulation = _zero_dense(6 * width, dtype=self.dtype, name="modulation")(nn.silu(c))
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(modulation, 6, axis=-1)
 
         inner = modulate(_norm(dtype=self.dtype, name="norm1")(h), shift1, scale1)
@@ -79,15 +79,15 @@ class DiT(nn.Module):
         patches = to_patches(x, self.patch)
         places = (patches.shape[1], self.width)
         position = self.param("position", nn.initializers.normal(0.02), places)
-        h = nn.Dense(self.width, dtype=self.dtype, name="inputs", **_xavier)(patches)
+        h = _dense(self.width, dtype=self.dtype, name="inputs")(patches)
         h = h + position.astype(h.dtype)
         for i in range(self.depth):
             h = Block(self.heads, self.expansion, self.dtype, name=f"block_{i}")(h, c)
 
-        modulation = nn.Dense(2 * self.width, dtype=self.dtype, name="modulation", **_zero)
+        modulation = _zero_dense(2 * self.width, dtype=self.dtype, name="modulation")
         shift, scale = jnp.split(modulation(nn.silu(c)), 2, axis=-1)
         h = modulate(_norm(dtype=self.dtype, name="norm")(h), shift, scale)
-        h = nn.Dense(patches.shape[-1], dtype=self.dtype, name="outputs", **_zero)(h)
+        h = _zero_dense(patches.shape[-1], dtype=self.dtype, name="outputs")(h)
         return from_patches(h, self.patch, x.shape)
 
 

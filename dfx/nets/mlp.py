@@ -117,7 +117,7 @@ def residual_mlp(
 ) -> Net:
     """Return a residual perceptron, `depth` times h + W2 silu(W1 norm(h) + time).
 
-    t is a step number 0..1000, of shape (n,).
+    t has shape (n,); its features resolve step numbers 0..1000 best, times in [0, 1] less well.
 
     Args:
       dim: the dimension d of x, shape (n, d).

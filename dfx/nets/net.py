@@ -4,7 +4,8 @@
     apply(params, x, t, cond=None) -> array  of the shape and dtype of x
 
 x has shape (n, *sample), t has shape (n,) (or (n, T), one time per token, where a net says so)
-and holds whatever number the time embedding should see; cond holds integer classes of shape (n,).
+and holds the number that the time embedding should see, which a loss and a field choose alike
+(`time`); cond holds integer classes of shape (n,).
 Sample i of the output depends on sample i of the input alone. What a net predicts (eps, x0,
 velocity, ..) is not its business: a loss and a field say it.
 """
@@ -55,7 +56,7 @@ def from_linen(module: nn.Module, shape: tuple[int, ...], conditional: bool = Fa
         if cond is not None and not conditional:
             raise PersonError(f"{type(module).__name__} takes no cond: give it num_classes > 0")
         inputs = (x, t, cond) if conditional else (x, t)
-        return module.apply({"params": params}, *inputs).astype(x.dtype)
+        return jnp.asarray(module.apply({"params": params}, *inputs), x.dtype)
 
     return Net(init, apply)
 

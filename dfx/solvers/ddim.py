@@ -13,9 +13,10 @@ def ddim(schedule, grid, eta: float = 0.0) -> Tableau:
         std = eta sigma_t sqrt(1 - (alpha_s sigma_t / (alpha_t sigma_s))^2),
         x_t = alpha_t x0_hat + sqrt(sigma_t^2 - std^2) eps_hat + std z.
 
-    eta = 0 is deterministic, of order 1, exact for a constant denoiser and on every schedule the same method
-    as Euler for d(x/alpha)/d(sigma/alpha) = eps and as DPM-Solver-1; eta = 1 is DDPM with the small variance,
-    weak order 1. One evaluation a step, one lane. At sigma_t = 0 it returns x0_hat.
+    eta = 0 is deterministic, of order 1, exact for a constant denoiser and on every schedule the
+    same method as Euler for d(x/alpha)/d(sigma/alpha) = eps and as DPM-Solver-1; eta = 1 is DDPM
+    with the small variance, weak order 1. One evaluation a step, one lane. At sigma_t = 0 it
+    returns x0_hat.
 
     Args:
       schedule, grid: as in `record`; tokens may have their own times.

@@ -13,15 +13,17 @@ def ddpm(schedule, grid, variance: str = "small") -> Tableau:
     """Return ancestral sampling: with a = alpha_s / alpha_t and beta = sigma_s^2 - a^2 sigma_t^2,
 
         x_t = (a sigma_t^2 / sigma_s^2) x_s + (alpha_t beta / sigma_s^2) x0_hat + std z,
-        std^2 = beta sigma_t^2 / sigma_s^2  (small, the variance of q(x_t | x_s, x0))  or  beta  (large).
+        std^2 = beta sigma_t^2 / sigma_s^2   (small, the variance of q(x_t | x_s, x0)),
+                beta                         (large).
 
-    beta is that of the pair of grid points, as in a respaced chain. Weak order 1, one evaluation a step, one
-    lane. The small variance equals DDIM with eta = 1, to the letter and with the same noise. A grid that ends
-    in clean data ends with x0_hat, without noise.
+    beta is that of the pair of grid points, as in a respaced chain. Weak order 1, one evaluation a
+    step, one lane. The small variance equals DDIM with eta = 1, to the letter and with the same
+    noise. A grid that ends in clean data ends with x0_hat, without noise.
 
     Args:
       schedule, grid: as in `record`.
-      variance: "small" is exact in law for data at a point, "large" for normal data of unit variance.
+      variance: "small" is exact in law for data at a point, "large" for normal data of unit
+        variance.
 
     Raises:
       PersonError: unknown variance, or a bad grid.

@@ -17,10 +17,11 @@ def euler(schedule, grid, variable: str = "sigma") -> Tableau:
         sigma:  d(x/alpha) / d(sigma/alpha) = eps_hat,    x_t = alpha_t x0_hat + sigma_t eps_hat
         time:   dx / dt = velocity,                       x_t = x_s + (t - s) velocity
 
-    "sigma" is the Euler method of Karras et al. on any schedule, the same tableau as DDIM and exact for a
-    constant denoiser; it may start where alpha = 0 and ends at sigma = 0 with x0_hat. "time" is the Euler
-    method of flow matching and needs sigma_dot finite along the grid but its last point. On a schedule with
-    alpha = 1 - t, sigma = t the two are one. Order 1, one evaluation a step, one lane.
+    "sigma" is the Euler method of Karras et al. on any schedule, the same tableau as DDIM and exact
+    for a constant denoiser; it may start where alpha = 0 and ends at sigma = 0 with x0_hat. "time"
+    is the Euler method of flow matching and needs sigma_dot finite along the grid but its last
+    point. On a schedule with alpha = 1 - t, sigma = t the two are one. Order 1, one evaluation a
+    step, one lane.
 
     Args:
       schedule, grid: as in `record`.
@@ -50,9 +51,9 @@ def euler_maruyama(schedule, grid) -> Tableau:
         x_t = x_s - (s - t) (f x_s + g^2 eps_hat / sigma_s) + g sqrt(s - t) z,
         f = alpha_dot / alpha,    g^2 = 2 sigma (sigma_dot - f sigma),    all at s.
 
-    Ito, weak order 1 (its noise is additive, so strong order 1 too), one evaluation a step, one lane. A grid
-    that ends in clean data ends without noise. `ddpm` takes longer steps for the same error: it is exact for
-    a constant denoiser.
+    Ito, weak order 1 (its noise is additive, so strong order 1 too), one evaluation a step, one
+    lane. A grid that ends in clean data ends without noise. `ddpm` takes longer steps for the same
+    error: it is exact for a constant denoiser.
 
     Args:
       schedule, grid: as in `record`; alpha must be positive at the start.
@@ -82,5 +83,6 @@ def euler_maruyama(schedule, grid) -> Tableau:
 def _check_finite(variance, level, xp):
     if xp is np and not np.isfinite(variance).all():
         raise PersonError(
-            f"the reverse equation has no finite coefficients at t = {np.max(level.t):g}: start where alpha > 0"
+            f"the reverse equation has no finite coefficients at t = {np.max(level.t):g}: "
+            "start where alpha > 0"
         )

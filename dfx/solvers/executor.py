@@ -22,7 +22,8 @@ def run_rows(
     rows_a_draw: int = 1,
     batch_last: bool = False,
 ):
-    """Return the end of the solver's path: lane 0, or a tuple of lanes; with `observe`, (end, observed).
+    """Return the end of the solver's path: lane 0, or a tuple of lanes; with `observe`, (end,
+    observed).
 
     Args:
       tableau: its floating leaves in the dtype of the lanes.
@@ -32,7 +33,8 @@ def run_rows(
       observe: sees arrays of shape (n, *sample).
       unroll: blocks of P rows that a turn of the loop holds.
       rows_a_draw: blocks of P rows whose noise is drawn at once; must divide their number.
-      batch_last: store lanes as (*sample, n), in which fields that work in this layout need no transposes.
+      batch_last: store lanes as (*sample, n), in which fields that work in this layout need no
+        transposes.
     """
     inward = (lambda a: jnp.moveaxis(a, 0, -1)) if batch_last else lambda a: a
     outward = (lambda a: jnp.moveaxis(a, -1, 0)) if batch_last else lambda a: a

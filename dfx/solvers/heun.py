@@ -28,23 +28,24 @@ def heun(
 ) -> Tableau:
     """Return the EDM sampler: with X = x/alpha, S = sigma/alpha, d = (X - x0_hat)/S = eps_hat,
 
-        S_hat = S_s (1 + gamma),  X_hat = X + sqrt(S_hat^2 - S_s^2) churn_noise z                   (churn)
-        Y     = X_hat + (S_t - S_hat) d(X_hat)                                                      (Euler)
-        X_t   = X_hat + (S_t - S_hat) (d(X_hat) + d(Y)) / 2                               (unless S_t = 0)
+        churn   S_hat = S_s (1 + gamma),  X_hat = X + sqrt(S_hat^2 - S_s^2) churn_noise z
+        Euler   Y = X_hat + (S_t - S_hat) d(X_hat)
+        Heun    X_t = X_hat + (S_t - S_hat) (d(X_hat) + d(Y)) / 2,    or Y itself if S_t = 0
 
-    with gamma = min(churn / steps, sqrt(2) - 1) where churn_min <= S_s <= churn_max, otherwise 0. Without
-    churn it is Heun's method for the probability-flow equation, order 2, at two evaluations a step and one
-    in a last step to sigma = 0; two lanes. Churn adds noise and takes it away again, which corrects errors
-    made before; the order in law is then that of the noise, 1.
+    with gamma = min(churn / steps, sqrt(2) - 1) where churn_min <= S_s <= churn_max, otherwise 0.
+    Without churn it is Heun's method for the probability-flow equation, order 2, at two evaluations
+    a step and one in a last step to sigma = 0; two lanes. Churn adds noise and takes it away again,
+    which corrects errors made before; the order in law is then that of the noise, 1.
 
     Args:
-      schedule, grid: as in `record`; sigma / alpha must stay below 1e6. `grids.karras` is the usual grid.
-      churn, churn_min, churn_max, churn_noise: S_churn, S_tmin, S_tmax, S_noise of the source; the bounds
-        are levels sigma / alpha.
+      schedule, grid: as in `record`; sigma / alpha must stay below 1e6. `grids.karras` is the usual
+        grid.
+      churn, churn_min, churn_max, churn_noise: S_churn, S_tmin, S_tmax, S_noise of the source; the
+        bounds are levels sigma / alpha.
 
     Raises:
-      PersonError: negative churn, bounds that are not ordered, noise beyond the end of the schedule, or a
-        bad grid.
+      PersonError: negative churn, bounds that are not ordered, noise beyond the end of the
+        schedule, or a bad grid.
 
     Source: Karras et al. 2022, algorithms 1 (churn = 0) and 2.
     """
@@ -89,8 +90,8 @@ def _noise(level):
 def _check_start(levels):
     if namespace(levels) is np and not np.all(levels[0].sigma < LARGEST_NOISE * levels[0].alpha):
         raise PersonError(
-            f"heun needs sigma / alpha below {LARGEST_NOISE:g}, but the grid starts at t = "
-            f"{np.max(levels[0].t):g} where alpha = {np.min(levels[0].alpha):g}: start a little later"
+            f"heun needs sigma / alpha below {LARGEST_NOISE:g}, but the grid starts at "
+            f"t = {np.max(levels[0].t):g} where alpha = {np.min(levels[0].alpha):g}: start later"
         )
 
 

@@ -1,7 +1,8 @@
-"""From recorded values to lanes: which values must be stored between rows, in which lane, and how each is made.
+"""From recorded values to lanes: which values must be stored between rows, in which lane, and how
+each is made.
 
-Every value comes to be in the update after some row (-1: the start). `Atom` is such a value; `terms` says how
-it is made from others. Three passes over a finished recording:
+Every value comes to be in the update after some row (-1: the start). `Atom` is such a value;
+`terms` says how it is made from others. Three passes over a finished recording:
 
     accumulate   values whose only remaining use is one later sum are added up early, into one lane,
     allocate     backwards: a value gets a lane at each row boundary after which it is still needed,
@@ -16,7 +17,8 @@ from dfx.solvers.tableau import NOISE, Rows, Tableau, assemble, output
 
 INPUT, OUTPUT, FRESH, VIEW, VALUE = "input", "output", "noise", "view", "value"
 
-#: How many rows ahead `accumulate` looks for the sum that uses a value; keeps its cost linear in the rows.
+#: How many rows ahead `accumulate` looks for the sum that uses a value; keeps its cost linear in
+#: the rows.
 LOOK_AHEAD = 12
 
 _serial = itertools.count()
@@ -26,8 +28,8 @@ class Atom:
     """A value that comes to be in the update after row `row`.
 
     Attributes:
-      kind: INPUT, OUTPUT and FRESH are sources; VALUE and VIEW (a prediction type other than x0) are made
-        from others by `terms` = {atom: coefficient}.
+      kind: INPUT, OUTPUT and FRESH are sources; VALUE and VIEW (a prediction type other than x0)
+        are made from others by `terms` = {atom: coefficient}.
       number: which input or output.
     """
 
@@ -38,13 +40,13 @@ class Atom:
         self.serial = next(_serial)
 
     @property
-    def source(self) -> int:
-        """The key of a source in the row where it comes to be."""
-        return {FRESH: NOISE, INPUT: self.number, OUTPUT: output(self.number)}[self.kind]
+    def source(self) -> int | None:
+        """The key of a source in the row where it comes to be; None if it is made of others."""
+        return {FRESH: NOISE, INPUT: self.number, OUTPUT: output(self.number)}.get(self.kind)
 
 
 def compile_rows(points: list[Atom], levels: list, answers: list[Atom]) -> Tableau:
-    """Return the tableau that evaluates at `points` with `levels` and ends with `answers` in its first lanes."""
+    """Return the tableau that evaluates at `points` and ends with `answers` in its first lanes."""
     accumulate(points, answers)
     boundaries = allocate(points, answers)
     start = combine(-1, boundaries[0], [])
@@ -57,7 +59,7 @@ def compile_rows(points: list[Atom], levels: list, answers: list[Atom]) -> Table
 
 
 def accumulate(points: list[Atom], answers: list[Atom]) -> None:
-    """Rewrite sums so that values with no other use left are added into one running value (low storage)."""
+    """Rewrite sums so that values with no other use left are added into one (low storage)."""
     made = _needed(points, answers)
     uses: dict[Atom, list[Atom]] = {}
     waiting: list[list[Atom]] = [[] for _ in range(len(points) + 1)]
@@ -89,13 +91,13 @@ def _add_early(later: Atom, row: int, point: Atom, uses: dict) -> None:
 
 
 def _worth_adding(group, later, row) -> bool:
-    """Histories of evaluations are left alone: adding them up in the last rows would only widen the pattern."""
+    """Histories of evaluations are left alone: sums in the last rows only widen the pattern."""
     kinds = {atom.kind for atom in group}
     return kinds != {OUTPUT} and (bool(kinds & {VALUE, INPUT}) or later.row > row + 1)
 
 
 def allocate(points: list[Atom], answers: list[Atom]) -> list[list[Atom]]:
-    """Return for each boundary 0..n the atoms in its lanes: the point, inputs, values and outputs, newest first."""
+    """Return for each boundary 0..n the atoms in its lanes: the point, inputs, values, outputs."""
     boundaries = [answers]
     for row in range(len(points) - 1, -1, -1):
         needed = {atom for lane in boundaries[-1] for atom in _expand(lane, row) if atom.row < row}
@@ -105,17 +107,17 @@ def allocate(points: list[Atom], answers: list[Atom]) -> list[list[Atom]]:
 
 
 def combine(row: int, lanes: list[Atom], before: list[Atom]) -> dict:
-    """Return {(lane, source): coefficient} of the update after `row` that turns lanes `before` into `lanes`."""
+    """Return {(lane, source): coefficient} of the update after `row`, from `before` to `lanes`."""
     place = {atom: lane for lane, atom in enumerate(before)}
     return {
-        (lane, place[source] if source in place else source.source): coefficient
+        (lane, place.get(source, source.source)): coefficient
         for lane, atom in enumerate(lanes)
         for source, coefficient in _expand(atom, row).items()
     }
 
 
 def _kept_inputs(boundaries) -> set[int]:
-    """The lanes that hold one input as long as they are used: they need no keys, an absent lane stays."""
+    """The lanes that hold one input as long as they are used: without keys, they stay."""
     columns = itertools.zip_longest(*boundaries)
     held = [{atom for atom in column if atom is not None} for column in columns]
     return {
@@ -126,7 +128,7 @@ def _kept_inputs(boundaries) -> set[int]:
 
 
 def _expand(atom: Atom, row: int) -> dict[Atom, object]:
-    """The atom in terms of what the update after `row` has at hand: older atoms and the sources of this row."""
+    """The atom in terms of what the update after `row` has: older atoms and sources of the row."""
     if atom.row < row or atom.terms is None:
         return {atom: 1.0}
     result: dict[Atom, object] = {}

@@ -1,4 +1,4 @@
-"""Random numbers of a sampler: every draw is a function of (key, row, global number of the sample)."""
+"""Random numbers of a sampler: every draw is a function of (key, row, number of the sample)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-#: Samples are drawn for in blocks of this many; block b of a row has the row's key with b folded in.
+#: Samples are drawn for in blocks of this many; block b of a row has the row's key with b folded
+#: in.
 BLOCK = 1000
 
-#: Samples of at most this size are drawn for a whole block at a time with the batch axis last, which is the
-#: faster layout on a CPU; larger ones with the batch axis first, so that no number is drawn in vain.
+#: Samples of at most this size are drawn for a whole block at a time with the batch axis last,
+#: which is the faster layout on a CPU; larger ones with the batch axis first, so that no number is
+#: drawn in vain.
 TINY = 16
 
 #: Rows with numbers of their own besides 0, 1, ..: noise before the first row, and the prior.
@@ -24,10 +26,11 @@ def is_tiny(sample_shape: tuple[int, ...]) -> bool:
 
 
 def draw(key, row, shape: tuple[int, ...], dtype, first_block=0, batch_last: bool = False):
-    """Return standard normal noise for one row, shape (n, *sample), or (*sample, n) with `batch_last`.
+    """Return standard normal noise for one row, shape (n, *sample), or (*sample, n) with
+    `batch_last`.
 
-    Sample i gets entry i % 1000 of the draw with fold_in(fold_in(key, row + 2), i // 1000): the same numbers
-    in a batch of 8 or of 8,000, and whether samples run together or in blocks.
+    Sample i gets entry i % 1000 of the draw with fold_in(fold_in(key, row + 2), i // 1000): the
+    same numbers in a batch of 8 or of 8,000, and whether samples run together or in blocks.
 
     Args:
       key: a typed key.
@@ -38,7 +41,7 @@ def draw(key, row, shape: tuple[int, ...], dtype, first_block=0, batch_last: boo
       batch_last: the layout of the result; does not change the numbers.
     """
     key = jax.random.fold_in(key, jnp.uint32(row - PRIOR_ROW))
-    n, *sample = shape
+    n, sample = shape[0], shape[1:]
     if is_tiny(sample):
         z = _draw_blocks(key, first_block, -(-n // BLOCK), (*sample, BLOCK), dtype)
         if batch_last:
@@ -53,7 +56,7 @@ def draw(key, row, shape: tuple[int, ...], dtype, first_block=0, batch_last: boo
 
 def draw_size(shape: tuple[int, ...]) -> int:
     """Return how many numbers `draw` draws for one row."""
-    n, *sample = shape
+    n, sample = shape[0], shape[1:]
     return (-(-n // BLOCK) * BLOCK if is_tiny(sample) else n) * math.prod(sample)
 
 

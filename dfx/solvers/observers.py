@@ -1,4 +1,4 @@
-"""Observers: statistics folded over the rows of a solver while it runs, so that nothing has to be stored."""
+"""Observers: statistics folded over the rows of a solver while it runs; no path is stored."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def _same(state):
 
 
 class Observer(NamedTuple):
-    """A fold over rows: `init(x, num_rows)`, then `update(state, row)` after each row, then `finish(state)`.
+    """A fold over rows: `init(x, num_rows)`, then `update(state, row)` after each row, then
+    `finish(state)`.
 
-    States are pytrees of arrays whose first axis is the batch. An observer is part of the compiled program:
-    keep one and use it again.
+    States are pytrees of arrays whose first axis is the batch. An observer is part of the compiled
+    program: keep one and use it again.
     """
 
     init: Callable
@@ -47,10 +48,11 @@ class Observer(NamedTuple):
 
 @functools.lru_cache
 def trajectory(every: int = 1) -> Observer:
-    """Return the observer that keeps the evaluated points of rows 0, every, 2 every, .. and of the last row.
+    """Return the observer that keeps the evaluated points of rows 0, every, 2 every, .. and of the
+    last row.
 
-    Observes (x, x0), each of shape (n, frames, *sample) with frames = ceil((num_rows - 1) / every) + 1. The
-    memory is all of that: choose `every`, or another observer.
+    Observes (x, x0), each of shape (n, frames, *sample) with frames = ceil((num_rows - 1) / every)
+    + 1. The memory is all of that: choose `every`, or another observer.
 
     Raises:
       PersonError: `every` below 1.
@@ -64,7 +66,7 @@ def trajectory(every: int = 1) -> Observer:
         return empty, empty
 
     def update(state, row):
-        frame = -(-row.index // every)  # rows between two frames are overwritten by the later frame's row
+        frame = -(-row.index // every)  # rows between two frames are overwritten by the later one
         return tuple(
             jax.lax.dynamic_update_index_in_dim(kept, new, frame, 1)
             for kept, new in zip(state, (row.x, row.x0))
@@ -74,11 +76,13 @@ def trajectory(every: int = 1) -> Observer:
 
 
 def window_variance(windows: tuple[int, ...] = (10, 30, 50, 100)) -> Observer:
-    """Return the observer of how much the denoiser still moves at the end: shape (n, number of windows).
+    """Return the observer of how much the denoiser still moves at the end: shape (n, number of
+    windows).
 
-    For a window w it is the population variance over the last w rows of x0_hat, then the mean over the
-    coordinates of a sample; zero for a constant path, h^2 for one that alternates between +h and -h. If there
-    are fewer than w rows, all are used. Memory: one array of the size of x and one number per window.
+    For a window w it is the population variance over the last w rows of x0_hat, then the mean over
+    the coordinates of a sample; zero for a constant path, h^2 for one that alternates between +h
+    and -h. If there are fewer than w rows, all are used. Memory: one array of the size of x and one
+    number per window.
 
     Raises:
       PersonError: no window, or one below 1.
@@ -103,7 +107,8 @@ def _window_variance(windows):
 
     def _welford(state, row):
         num_rows, mean, moment = state
-        seen = row.index + 1 - jnp.maximum(num_rows - jnp.array(windows), 0)  # rows in each window so far
+        first_rows = jnp.maximum(num_rows - jnp.array(windows), 0)
+        seen = row.index + 1 - first_rows  # rows in each window so far
         weight = jnp.where(seen > 0, 1.0, 0.0).astype(mean.dtype)
         change = row.x0.reshape(mean.shape[0], 1, -1) - mean
         step = change / jnp.maximum(seen, 1).astype(mean.dtype)[:, None]

@@ -7,9 +7,10 @@
         x = t.alpha * e.x0 + t.sigma * e.eps            # DDIM
     return r.tableau(x)
 
-`x`, `e.x0`, `e.eps` are linear forms: they add, and multiply by numbers, and remember what they are made of.
-Coefficients may be NumPy numbers (float64, on the host), arrays that broadcast to one sample, or tracers:
-zeros are structural, so a builder that never looks at the *value* of a coefficient can be differentiated.
+`x`, `e.x0`, `e.eps` are linear forms: they add, and multiply by numbers, and remember what they are
+made of. Coefficients may be NumPy numbers (float64, on the host), arrays that broadcast to one
+sample, or tracers: zeros are structural, so a builder that never looks at the *value* of a
+coefficient can be differentiated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from dfx.schedules.schedule import Level
 from dfx.solvers.lanes import FRESH, INPUT, OUTPUT, VALUE, VIEW, Atom, compile_rows
 from dfx.solvers.tableau import Tableau
 
-#: More lanes than any published few-lane method needs; beyond it a running state was probably not named.
+#: More lanes than any published few-lane method needs; beyond it a running state was probably not
+#: named.
 MAX_LANES = 8
 
 
@@ -66,8 +68,8 @@ class Lin:
 class Evaluation:
     """What the field returned at a point, in every prediction type.
 
-    A type other than x0 is a value made in this row: if later rows use eps, the lane holds eps and the point
-    is not carried along.
+    A type other than x0 is a value made in this row: if later rows use eps, the lane holds eps and
+    the point is not carried along.
     """
 
     def __init__(self, x: Lin, level: Level, row: int):
@@ -82,7 +84,7 @@ class Evaluation:
         return self._views[name]
 
     def view(self, prediction: str) -> Lin:
-        """The prediction type `prediction` as `dfx.fields.convert` defines it, from the denoiser."""
+        """The prediction type `prediction`, from the denoiser; `dfx.fields.convert` defines it."""
         if prediction not in self._views:
             level = self._level
             c, s = pair(prediction, level)
@@ -112,9 +114,9 @@ class Recorder:
     """Records the rows of a solver; `tableau` allocates the lanes.
 
     Args:
-      mean: None, or for a schedule with a mean term the levels at which the solver starts and ends. The
-        author then writes the solver in the centred x' = x - beta y and the recorder adds beta y to each
-        point that is evaluated and to the answer; y is input 1.
+      mean: None, or for a schedule with a mean term the levels at which the solver starts and ends.
+        The author then writes the solver in the centred x' = x - beta y and the recorder adds beta
+        y to each point that is evaluated and to the answer; y is input 1.
     """
 
     def __init__(self, mean: tuple[Level, Level] | None = None):
@@ -152,7 +154,7 @@ class Recorder:
         return Lin({Atom(FRESH, self.row): 1.0})
 
     def let(self, form: Lin) -> Lin:
-        """Name a running state that is not itself evaluated, so that it is kept in place of its parts."""
+        """Name a running state that is not itself evaluated; it is kept in place of its parts."""
         return Lin({Atom(VALUE, self.row, terms=dict(form.terms)): 1.0})
 
     def at(self, x: Lin, level: Level, given: Any = None) -> Evaluation:
@@ -184,8 +186,8 @@ class Recorder:
         tableau = compile_rows(self._points, self._levels, answers)
         if tableau.lanes > max_lanes:
             raise ValueError(
-                f"{tableau.lanes} lanes are needed, more than {max_lanes}: name running states by `let`, "
-                "or raise max_lanes if the method really combines all of its past"
+                f"{tableau.lanes} lanes are needed, more than {max_lanes}: name running states by "
+                "`let`, or raise max_lanes if the method really combines all of its past"
             )
         return tableau
 

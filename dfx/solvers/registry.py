@@ -50,7 +50,8 @@ def make(name: str, schedule, grid, **options) -> Tableau:
       **options: those of the builder, for example `eta` of `ddim`.
 
     Raises:
-      PersonError: an unknown name or option (with the nearest valid one), or what the builder refuses.
+      PersonError: an unknown name or option (with the nearest valid one), or what the builder
+        refuses.
     """
     builders = {key: solver.build for key, solver in REGISTRY.items()}
     return call("solver", name, builders, schedule, grid, **options)

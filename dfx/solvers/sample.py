@@ -17,7 +17,8 @@ from dfx.solvers.noise import BLOCK, draw, draw_size, is_tiny
 from dfx.solvers.observers import Observer
 from dfx.solvers.tableau import Tableau, merge
 
-#: Samples of at most this size, from a field that treats each by itself, run in blocks that stay in cache.
+#: Samples of at most this size, from a field that treats each by itself, run in blocks that stay in
+#: cache.
 SMALL = 64
 
 #: About how many random numbers are drawn at once, for several rows if one needs fewer.
@@ -48,33 +49,33 @@ def sample(
 ):
     """Return the end of the solver's path from x.
 
-    One `lax.scan` over the rows; tableau, field and arrays are arguments of one compiled program, which
-    solvers of one pattern and fields of one shape share. Sample i has the same noise in every batch, and the
-    same numbers, up to rounding, however the run is organised.
+    One `lax.scan` over the rows; tableau, field and arrays are arguments of one compiled program,
+    which solvers of one pattern and fields of one shape share. Sample i has the same noise in every
+    batch, and the same numbers, up to rounding, however the run is organised.
 
     Args:
       tableau: the solver on its grid, from a builder such as `ddim(schedule, grid)`.
-      field: (x, level) -> x0_hat, or a tuple that begins with it. A pytree is an argument of the program; a
-        plain function is part of it, so keep one function object.
+      field: (x, level) -> x0_hat, or a tuple that begins with it. A pytree is an argument of the
+        program; a plain function is part of it, so keep one function object.
       x: the start, shape (n, *sample), floating; `prior` draws it. Its dtype is that of the lanes.
       key: a typed key; needed if the tableau is stochastic and no `noise` is given.
       inputs: further starts, shape of x; the first is y for a schedule with a mean term.
       observe: folded over the rows; then (x_end, observed) is returned.
-      noise: row -> z of the shape of x, instead of `key` (row is -1 for noise before the first row), for
-        example to let two grids share a Brownian path.
-      block: run this many samples at a time, a multiple of 1000, or 0 for all at once. By default 1000 for
-        small samples of a pointwise field on a CPU, where they then stay in cache.
-      phases: 1 compiles the field once, with one pattern for all rows (the default for nets); by default
-        each stage of a multi-stage method has its own pattern.
+      noise: row -> z of the shape of x, instead of `key` (row is -1 for noise before the first
+        row), for example to let two grids share a Brownian path.
+      block: run this many samples at a time, a multiple of 1000, or 0 for all at once. By default
+        1000 for small samples of a pointwise field on a CPU, where they then stay in cache.
+      phases: 1 compiles the field once, with one pattern for all rows (the default for nets); by
+        default each stage of a multi-stage method has its own pattern.
       unroll: rows that a turn of the loop holds; does not change the result.
 
     Returns:
-      x_end of the shape and dtype of x (a tuple if the tableau keeps more lanes); with `observe` also what
-      was observed.
+      x_end of the shape and dtype of x (a tuple if the tableau keeps more lanes); with `observe`
+      also what was observed.
 
     Raises:
-      PersonError: x not floating or without batch axis, inputs that do not match, a missing key, a block that
-        is not a multiple of 1000.
+      PersonError: x not floating or without batch axis, inputs that do not match, a missing key, a
+        block that is not a multiple of 1000.
     """
     x, inputs = jnp.asarray(x), tuple(map(jnp.asarray, inputs))
     _check(tableau, x, key, inputs, noise, block)
@@ -125,7 +126,7 @@ def _run_together(tableau, field, arrays, source, plan, first_block=0):
 
 
 def _cast(tree: Any, dtype):
-    """Floating leaves in the dtype of the lanes: the one place where float64 coefficients are rounded."""
+    """Floating leaves in the dtype of the lanes: here, and only here, coefficients are rounded."""
 
     def cast(a):
         return jnp.asarray(a, dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
@@ -145,7 +146,7 @@ def _block(field, x, noise) -> int:
 
 
 def _unroll(tableau, field, block) -> int:
-    """Several lanes cost copies at each turn of the loop, less in cache; a net costs compile time."""
+    """Several lanes cost copies at each turn of the loop, less in cache; nets cost compile time."""
     if tableau.lanes == 1 or isinstance(field, NetField):
         return 1
     return 2 if block else 4
@@ -153,7 +154,8 @@ def _unroll(tableau, field, block) -> int:
 
 def _check(tableau, x, key, inputs, noise, block):
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 1:
-        raise PersonError(f"x must be a floating array of shape (n, *sample), got {x.dtype}{x.shape}")
+        given = f"{x.dtype}{x.shape}"
+        raise PersonError(f"x must be a floating array of shape (n, *sample), not {given}")
     if len(inputs) != tableau.num_inputs:
         raise PersonError(
             f"this tableau starts from x and {tableau.num_inputs} further inputs, got {len(inputs)}"

@@ -19,21 +19,21 @@ ROUNDING = 1e-9
 def record(schedule: Schedule, grid) -> tuple[Recorder, list[Level]]:
     """Return a recorder and the levels of the grid, from the noise to the data.
 
-    NumPy grids give float64 levels on the host; a JAX array (which may be traced) gives JAX levels and is
-    not checked.
+    NumPy grids give float64 levels on the host; a JAX array (which may be traced) gives JAX levels
+    and is not checked.
 
     Args:
       schedule: the forward process.
-      grid: times from the noise to the data, shape (n+1, *tok) where *tok broadcasts against one sample:
-        (n+1,) for one time for all, (n+1, T, 1) for one per token. Tokens may stand still.
+      grid: times from the noise to the data, shape (n+1, *tok) where *tok broadcasts against one
+        sample: (n+1,) for one time for all, (n+1, T, 1) for one per token. Tokens may stand still.
 
     Raises:
       PersonError: fewer than 2 points, not finite, increasing, or outside [0, end_time].
     """
     if not isinstance(grid, jax.Array):
         grid = _checked(np.asarray(grid, np.float64), schedule)
-    levels = schedule.at(grid)
-    levels = [Level(*(entry[i] for entry in levels)) for i in range(len(grid))]
+    stacked = schedule.at(grid)
+    levels = [Level(*(entry[i] for entry in stacked)) for i in range(len(grid))]
     has_mean = type(schedule).beta is not Schedule.beta
     return Recorder((levels[0], levels[-1]) if has_mean else None), levels
 
@@ -44,7 +44,7 @@ def pairs(levels: list[Level]):
 
 
 def ends_clean(levels: list[Level]) -> bool:
-    """Whether the last level is clean (sigma = 0 for every token); of a traced grid this is supposed."""
+    """Whether the last level is clean, sigma = 0 for every token; of a traced grid: True."""
     sigma = levels[-1].sigma
     return isinstance(sigma, jax.core.Tracer) or bool(np.all(np.asarray(sigma) == 0))
 
@@ -55,7 +55,7 @@ def namespace(levels: list[Level]):
 
 
 def ratio(a, b):
-    """Return a / b for 0 <= a <= b, and 1 where b is 0: a token at the end of its grid stands still."""
+    """Return a / b for 0 <= a <= b, and 1 where b is 0: a token at its end stands still."""
     xp = jnp if isinstance(b, jax.Array) else np
     return xp.where(b == 0, 1.0, a / xp.where(b == 0, 1.0, b))[()]
 

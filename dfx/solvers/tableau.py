@@ -1,17 +1,20 @@
-"""A solver as data: the tableau of a method that is linear in its states, its evaluations and its noise.
+"""A solver as data: the tableau of a method that is linear in its states, its evaluations and its
+noise.
 
-The state is a tuple of L lanes, arrays of the shape of x. Each row evaluates the field once, at lane 0, and
-then replaces the lanes by linear combinations,
+The state is a tuple of L lanes, arrays of the shape of x. Each row evaluates the field once, at
+lane 0, and then replaces the lanes by linear combinations,
 
     outputs = field(lane_0, level),
-    lane_l <- sum over sources of coef[l, source] * source,   source = a lane, an output, or fresh noise.
+    lane_l <- sum over sources of coef[l, source] * source,   source = a lane, an output, or fresh
+    noise.
 
 A lane without any key stays as it is.
 
-Lane 0 holds the point that is evaluated next and, at the end, the answer; the number of rows is the number
-of field evaluations. A key (lane, source) that is absent is a zero by structure: it costs nothing, and all
-tableaus with the same keys and shapes share one compiled program. `Recorder` writes tableaus; nobody fills
-in coefficients by hand. This is a general linear method (Butcher) unrolled over the grid.
+Lane 0 holds the point that is evaluated next and, at the end, the answer; the number of rows is the
+number of field evaluations. A key (lane, source) that is absent is a zero by structure: it costs
+nothing, and all tableaus with the same keys and shapes share one compiled program. `Recorder`
+writes tableaus; nobody fills in coefficients by hand. This is a general linear method (Butcher)
+unrolled over the grid.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ def output(k: int) -> int:
 
 
 class Rows(NamedTuple):
-    """Rows of one pattern: what the field is given, and the coefficients {(lane, source): number}."""
+    """Rows of one pattern: what the field is given, and coefficients {(lane, source): number}."""
 
     level: Any
     coef: dict
@@ -48,9 +51,11 @@ class Tableau:
     """A fixed-step solver on a grid.
 
     Attributes:
-      start: {(lane, input): number}, the initial lanes; input 0 is x, k the k-th of `inputs`, or NOISE.
-      phases: P `Rows` with leading axis B, the rows that repeat with period P: row b P + p is entry b of
-        phase p. A two-stage method has P = 2, so that each stage is compiled with its own keys.
+      start: {(lane, input): number}, the initial lanes; input 0 is x, k the k-th of `inputs`, or
+        NOISE.
+      phases: P `Rows` with leading axis B, the rows that repeat with period P: row b P + p is entry
+        b of phase p. A two-stage method has P = 2, so that each stage is compiled with its own
+        keys.
       tail: the remaining rows (fewer than P), without leading axis.
       keep: how many lanes after lane 0 belong to the answer.
     """
@@ -80,8 +85,8 @@ class Tableau:
     @property
     def stochastic(self) -> bool:
         """Whether noise is drawn."""
-        rows = (*self.phases, *self.tail)
-        return any(source == NOISE for coef in (self.start, *(r.coef for r in rows)) for _, source in coef)
+        coefs = (self.start, *(rows.coef for rows in (*self.phases, *self.tail)))
+        return any(source == NOISE for coef in coefs for _, source in coef)
 
 
 def assemble(start: dict, rows: Sequence[Rows], keep: int = 0) -> Tableau:
@@ -124,16 +129,17 @@ def _explicit(tableau: Tableau) -> list[Rows]:
 
 
 def pad(tableaus: Sequence[Tableau]) -> list[Tableau]:
-    """Return the tableaus with one pattern and one length: P = 1, the union of all keys, idle rows at the end.
+    """Return the tableaus with one pattern and one length: P = 1, the union of all keys, idle rows
+    at the end.
 
-    An idle row leaves the lanes alone; it still evaluates the field, at the last level. The result can be
-    put on top of each other by `stack` and run by `jax.vmap`.
+    An idle row leaves the lanes alone; it still evaluates the field, at the last level. The result
+    can be put on top of each other by `stack` and run by `jax.vmap`.
 
     Raises:
       PersonError: the answers have different numbers of lanes.
     """
     if len({t.keep for t in tableaus}) > 1:
-        raise PersonError("tableaus whose answers have different numbers of lanes cannot share a program")
+        raise PersonError("tableaus whose answers have different numbers of lanes do not match")
     lists = [_explicit(t) for t in tableaus]
     keys = set().union(*(row.coef for rows in lists for row in rows))
     starts = set().union(*(t.start for t in tableaus))

@@ -1,22 +1,26 @@
-"""The components of a Gaussian mixture as they are seen from noisy points: where the rounding is fought.
+"""The components of a Gaussian mixture seen from noisy points: where the rounding is fought.
 
 With x_t = alpha x0 + sigma eps, a component N(m_k, S_k) becomes N(alpha m_k, C_k) with
-C_k = alpha^2 S_k + sigma^2 I. Everything a mixture knows follows from log pi_k + log N(x; alpha m_k, C_k).
-Written as it stands, |x - alpha m_k|^2 / 2 loses the small differences between components in a large
-common part. So each point x gets its own reference point c, the projection of x / alpha on the box of the
-means, and with
+C_k = alpha^2 S_k + sigma^2 I, and everything a mixture knows follows from log pi_k +
+log N(x; alpha m_k, C_k). As it stands, |x - alpha m_k|^2 loses the small differences between
+components in a large common part. So each point x gets a reference point c of its own, the
+projection of x / alpha on the box of the means, and with
 
     u = x - alpha c,    w_k = m_k - c,    x - alpha m_k = u - alpha w_k,
 
-the common part is taken off before anything is rounded. In a coordinate in which all S_k are diagonal, with
-variances v_k = alpha^2 s_k + sigma^2, a reference variance v and delta_k = (v - v_k) / v_k,
+the common part is taken off before anything is rounded. In a coordinate in which all S_k are
+diagonal, with variances v_k = alpha^2 s_k + sigma^2, a reference variance v and
+delta_k = (v - v_k) / v_k,
 
     -(u - alpha w_k)^2 / (2 v_k) = -q + g_k + delta_k (g_k - q),
     g_k = w_k (alpha u / v - alpha^2 w_k / (2 v)),    q = u^2 / (2 v).
 
-This holds for every c, so c carries no gradient. Inside the box u is only the rounding of c; outside, it is
-the distance to the box, and g_k <= 0. Arrays have the layout (coordinate, component, sample): sums over
-components then vectorise over samples. A size of one stands for "the same for all".
+This holds for every c, so c carries no gradient. What is left is the rounding of g_k, about
+1e-7 alpha |w_k| |u| / v: points halfway between components 40 standard deviations apart, say, know
+their responsibilities to 3e-5 in float32.
+
+Arrays have the layout (coordinate, component, sample): sums over components then vectorise over
+samples. A size of one stands for "the same for all".
 """
 
 from __future__ import annotations
@@ -26,14 +30,17 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from dfx.targets.arithmetic import closeness, difference, einsum, residual, split, sum_rows
+
 
 class Part(NamedTuple):
     """Coordinates in which every component has a diagonal covariance.
 
-    `mean - centre` is w_k, `shift` is u, `variance` is s_k and `reference` the s of the reference variance,
-    with shapes (j, k, 1 or n), (j, 1, 1 or n), (j, 1 or k, n), (1 or j, 1 or k, 1), (1 or j, 1, 1).
-    `low` is None or what float32 has cut off from the means. `size` is the dimension of the part.
+    `mean + low - centre` is w_k, `shift` is u, `variance` is s_k, and `reference` is the s of the
+    reference variance. `low` is None, or what float32 has cut off from the means. Shapes: mean
+    (j, k, 1 or n), centre (1 or j, 1, 1 or n), shift (j, 1 or k, n), variance (1 or j, 1 or k, 1),
+    reference (1 or j, 1, 1). `size` is the dimension of the part.
     """
 
     mean: Any
@@ -46,14 +53,14 @@ class Part(NamedTuple):
 
     def displacement(self):
         """All w_k, shape (j, k, n)."""
-        return _difference(self.mean, self.low, self.centre)
+        return difference(self.mean, self.low, self.centre)
 
 
 class Components(NamedTuple):
     """A mixture seen from n points at one level.
 
-    `basis` is None, or an orthonormal (1 or k, d, r) array whose columns are the coordinates of the first
-    part; the second part, if there is one, is what is orthogonal to them.
+    `basis` is None, or orthonormal columns, (1 or k, d, r): the coordinates of the first part. The
+    second part, if there is one, is what is orthogonal to them.
     """
 
     log_weights: Any
@@ -108,13 +115,13 @@ def see(mixture, x, level, centre=None) -> Components:
 
 
 def focus(mixture, x, level) -> Components:
-    """Return the components seen from x with the reference point moved among those that matter there.
+    """Return the components seen from x with c moved to the mean of those that matter there.
 
-    Costs a second evaluation. Far away, the logits' rounding is 1e-7 |w| |u| / v: this makes |w| small.
+    Costs a second evaluation; makes the |w_k| small where x is far away.
     """
     weights = jax.nn.softmax(log_joint(see(mixture, x, level)), axis=0)
     means = jnp.asarray(mixture.means, x.dtype)
-    return see(mixture, x, level, _einsum("kn,kd->dn", weights, means)[:, None])
+    return see(mixture, x, level, einsum("kn,kd->dn", weights, means)[:, None])
 
 
 def log_joint(seen: Components, power: float = 0.0):
@@ -157,13 +164,11 @@ def apply(seen: Components, f: Callable, at: str):
       f: part -> the eigenvalues of F_k in its coordinates.
       at: what z_k is, the "displacement" w_k or the "shift" u.
     """
-    out = []
-    for part in seen.parts:
-        z = part.displacement() if at == "displacement" else part.shift
-        out.append(f(part) * z)
+    displaced = at == "displacement"
+    out = [f(part) * (part.displacement() if displaced else part.shift) for part in seen.parts]
     if seen.basis is None:
         return out[0]
-    return sum(out[1:], _einsum("kdr,rkn->dkn", seen.basis, out[0]))
+    return sum(out[1:], einsum("kdr,rkn->dkn", seen.basis, out[0]))
 
 
 def average(seen: Components, weights, f: Callable, at: str):
@@ -186,18 +191,18 @@ def average_matrix(seen: Components, weights, f: Callable):
         return diagonal[:, :, None] * identity
     inside = weights * f(seen.parts[0])
     basis = jnp.broadcast_to(seen.basis, (weights.shape[0], *seen.basis.shape[1:]))
-    out = _einsum("kir,rkn,kjr->nij", basis, inside, basis)
+    out = einsum("kir,rkn,kjr->nij", basis, inside, basis)
     if len(seen.parts) == 1:
         return out
     outside = (weights * f(seen.parts[1]))[0]
-    return out + diagonal[:, :, None] * identity - _einsum("kir,kn,kjr->nij", basis, outside, basis)
+    return out + diagonal[:, :, None] * identity - einsum("kir,kn,kjr->nij", basis, outside, basis)
 
 
-def spread(seen: Components, weights):
-    """Return the covariance under the weights of C_k^-1 w_k + (part of u that differs), shape (n, d, d).
+def spread(seen: Components, weights, scale):
+    """Return the covariance under the weights of scale C_k^-1 (w_k - u / alpha), shape (n, d, d).
 
-    The component's score is alpha times that vector and its posterior mean sigma^2 times it, up to what all
-    components have in common, which would only be rounded.
+    With scale alpha, that vector is the score of the component; with sigma^2 it is the posterior
+    mean up to a constant. What all components have in common is left out: it would only be rounded.
     """
 
     def differ(part):
@@ -205,32 +210,10 @@ def spread(seen: Components, weights):
         return seen.alpha * gap * seen.precision(part) / seen.noisy(part.reference)
 
     vectors = apply(seen, seen.precision, "displacement") - apply(seen, differ, "shift")
+    vectors = scale * vectors
     for _ in range(2):  # the second time takes off the rounding of the first mean
         vectors = vectors - (weights * vectors).sum(1, keepdims=True)
-    return _einsum("kn,ikn,jkn->nij", weights, vectors, vectors)
-
-
-def sum_rows(f: Callable, *arrays):
-    """Return the sum over j of f(a[j], b[j], ...); an array may be None, or have one row for all j.
-
-    As a scan: XLA's CPU backend does not vectorise a fused sum over a leading axis, and would compute
-    whatever the rows were made from again for every component. The scan's inputs exist once.
-    """
-    size = max(a.shape[0] for a in arrays if a is not None)
-    rows = [None if a is None else jnp.broadcast_to(a, (size, *a.shape[1:])) for a in arrays]
-    one = jax.eval_shape(f, *(None if a is None else a[0] for a in rows))
-    start = jnp.zeros(one.shape, one.dtype)
-    return jax.lax.scan(lambda total, row: (total + f(*row), None), start, rows)[0]
-
-
-def _difference(mean, low, centre):
-    return mean - centre if low is None else (mean - centre) + low
-
-
-def closeness(mean, low, centre, slope, curvature):
-    """g_k of one coordinate: w (slope - curvature w) with w = mean + low - centre."""
-    w = _difference(mean, low, centre)
-    return w * (slope - curvature * w)
+    return einsum("kn,ikn,jkn->nij", weights, vectors, vectors)
 
 
 def _closeness_of_unequal(mean, low, centre, slope, curvature, excess, far):
@@ -239,7 +222,7 @@ def _closeness_of_unequal(mean, low, centre, slope, curvature, excess, far):
 
 
 def _weighted(coefficient, mean, low, centre):
-    return coefficient * _difference(mean, low, centre)
+    return coefficient * difference(mean, low, centre)
 
 
 def _parts(mixture, mean, low, centre, shift, basis) -> tuple[Part, ...]:
@@ -251,13 +234,13 @@ def _parts(mixture, mean, low, centre, shift, basis) -> tuple[Part, ...]:
     if basis is None:
         return (Part(mean, low, centre, shift, inside, inside.max(1, keepdims=True), dim),)
     shared = inside.shape[1] == 1
-    w, zero = _difference(mean, low, centre), jnp.zeros((1, 1, 1), shift.dtype)
-    turned = [_einsum("kdr,dkn->rkn", basis, z) for z in (w, shift)]
+    w, zero = difference(mean, low, centre), jnp.zeros((1, 1, 1), shift.dtype)
+    turned = [einsum("kdr,dkn->rkn", basis, z) for z in (w, shift)]
     reference = inside if shared else inside.max((0, 1), keepdims=True)
     first = Part(turned[0], None, zero, turned[1], inside, reference, basis.shape[2])
     if basis.shape[2] == dim:
         return (first,)
-    rest = [z - _einsum("kdr,rkn->dkn", basis, y) for z, y in zip((w, shift), turned, strict=True)]
+    rest = [z - einsum("kdr,rkn->dkn", basis, y) for z, y in zip((w, shift), turned, strict=True)]
     reference = variance if shared else reference
     return first, Part(rest[0], None, zero, rest[1], variance, reference, dim - basis.shape[2])
 
@@ -265,31 +248,3 @@ def _parts(mixture, mean, low, centre, shift, basis) -> tuple[Part, ...]:
 def _place(entry):
     """A level's entry, () or (n, 1) or (d,), in the layout (1 or d, 1, 1 or n)."""
     return jnp.atleast_2d(entry).T[:, None, :]
-
-
-def split(value, dtype):
-    """Return (high, low) with high + low = value; low is None if it is zero or not to be known."""
-    high = jnp.asarray(value, dtype)
-    if isinstance(value, jax.Array):
-        return high, None
-    low = np.asarray(value, np.float64) - np.asarray(value).astype(dtype)
-    return high, jnp.asarray(low, dtype) if low.any() else None
-
-
-def residual(x, a, a_low, c):
-    """x - (a + a_low) c, the products as if not rounded; a_low may be None.
-
-    a c is split into an exact product and a small rest (Dekker 1971).
-    """
-    bits = jnp.finfo(x.dtype)
-
-    def cut(z):
-        return jax.lax.stop_gradient(jax.lax.reduce_precision(z, bits.nexp, bits.nmant // 2))
-
-    a_high, c_high = cut(a), cut(c)
-    rest = a_high * (c - c_high) + (a - a_high) * c
-    return (x - a_high * c_high) - (rest if a_low is None else rest + a_low * c)
-
-
-def _einsum(spec, *arrays):
-    return jnp.einsum(spec, *arrays, precision="highest")

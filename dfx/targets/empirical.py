@@ -9,21 +9,22 @@ Gaussians of variance sigma^2, and E[x0 | x_t = x] is a softmax average of the p
 The points are read in blocks with a running maximum, so neither the (n, m) matrix of weights nor a
 copy of the points is ever held. Distances come from matrix products of centred points and queries,
 which rounds a log weight by about 1e-7 alpha |p_k - c| |x - alpha c| / sigma^2, c a mean of points.
-Up to `LOW_DIM` dimensions, where points may be dense on the scale of sigma, they come from differences,
-as in `components.py`. Density, score and covariance, which are differences from the nearest point at
-small sigma, find that point in a first pass and sum over the others in a second.
+Up to `LOW_DIM` dimensions, where points may be dense on the scale of sigma, they come from
+differences, as in `components.py`. Density, score and covariance, which are differences from the
+nearest point at small sigma, find that point in a first pass and sum over the others in a second.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dfx.targets.components import closeness, residual, split, sum_rows
+from dfx.targets.arithmetic import closeness, einsum, residual, split, sum_rows
 
 #: The largest dimension in which distances are computed by differences rather than products.
 LOW_DIM = 8
@@ -56,7 +57,6 @@ class _Rest(NamedTuple):
     total: Any
     first: Any
     second: Any
-    nearest: Any
 
     @property
     def offset(self):
@@ -107,30 +107,18 @@ class Empirical:
 
     def denoise(self, x, level):
         """Return E[x0 | x_t = x], the shape of x; 4 n m d operations, in two products a block."""
-        queries = self._see(x, level)
-
-        def update(state, points, start):
-            top, total, sums = state
-            log_weights = _log_weights(queries, points)
-            new = jnp.maximum(top, log_weights.max(1))
-            weights, faded = jnp.exp(log_weights - new[:, None]), jnp.exp(top - new)
-            sums = sums * faded[:, None] + _product(weights, points)
-            return new, total * faded + weights.sum(1), sums
-
-        none = jnp.zeros_like(queries.x[:, 0])
-        start = none - jnp.inf, none, jnp.zeros_like(queries.x)
-        _, total, sums = self._fold(update, start, queries)
-        return (queries.centre + sums / total[:, None]).reshape(x.shape)
+        return _mean(self._see(x, level), self._flat(), self.block).reshape(x.shape)
 
     def responsibilities(self, x, level):
         """Return the probability of each point given x_t = x, shape (n, m), all held at once."""
         queries = self._see(x, level)
-        return jax.nn.softmax(_log_weights(queries, self._flat(x.dtype) - queries.centre), axis=1)
+        points = self._flat().astype(x.dtype) - queries.centre
+        return jax.nn.softmax(_log_weights(queries, points), axis=1)
 
     def log_prob(self, x, level):
         """Return log p_t(x) in nats, shape (n,)."""
         queries = self._see(x, level)
-        rest = self._around_nearest(queries)
+        rest = _around_nearest(queries, self._flat(), self.block)
         variance = queries.sigma[:, 0] ** 2
         out = jnp.log1p(rest.total) - (rest.gap**2).sum(1) / (2 * variance)
         out = out - 0.5 * self.dim * jnp.log(2 * jnp.pi * variance)
@@ -139,7 +127,7 @@ class Empirical:
     def score(self, x, level):
         """Return grad_x log p_t(x), the shape of x."""
         queries = self._see(x, level)
-        rest = self._around_nearest(queries)
+        rest = _around_nearest(queries, self._flat(), self.block)
         return ((queries.alpha * rest.offset - rest.gap) / queries.sigma**2).reshape(x.shape)
 
     def velocity(self, x, level):
@@ -150,24 +138,27 @@ class Empirical:
 
     def posterior_variance(self, x, level):
         """Return the trace of Cov[x0 | x_t = x], shape (n,)."""
-        rest = self._around_nearest(self._see(x, level), _trace)
+        rest = _around_nearest(self._see(x, level), self._flat(), self.block, _trace)
         return rest.second / (1 + rest.total) - (rest.offset**2).sum(1)
 
     def posterior_covariance(self, x, level):
         """Return Cov[x0 | x_t = x] of the flattened points, shape (n, d, d); for small d."""
-        rest = self._around_nearest(self._see(x, level), _matrix)
+        rest = _around_nearest(self._see(x, level), self._flat(), self.block, _matrix)
         outer = rest.offset[:, :, None] * rest.offset[:, None, :]
         return rest.second / (1 + rest.total)[:, None, None] - outer
 
     def hessian(self, x, level):
-        """Return the Hessian of log p_t, (alpha^2 Cov[x0 | x] / sigma^2 - I) / sigma^2, (n, d, d)."""
+        """Return the Hessian of log p_t, shape (n, d, d), from the posterior covariance:
+
+        (alpha^2 / sigma^2 Cov[x0 | x_t = x] - I) / sigma^2.
+        """
         queries = self._see(x, level)
         alpha, sigma = queries.alpha[:, :, None], queries.sigma[:, :, None]
         covariance = self.posterior_covariance(x, level)
         return ((alpha / sigma) ** 2 * covariance - jnp.eye(self.dim, dtype=x.dtype)) / sigma**2
 
-    def _flat(self, dtype):
-        return jnp.asarray(self.points).reshape(self.num_components, -1).astype(dtype)
+    def _flat(self):
+        return jnp.asarray(self.points).reshape(self.num_components, -1)
 
     def _see(self, x, level) -> _Queries:
         if x.shape[1:] != self.points.shape[1:]:
@@ -176,66 +167,85 @@ class Empirical:
         level = [None if a is None else a.reshape(-1, 1) for a in entries]
         x = x.reshape(x.shape[0], -1)
         if self.dim > LOW_DIM:
-            points = jnp.asarray(self.points)[: self.block].astype(x.dtype)
-            centre = jax.lax.stop_gradient(points.reshape(-1, self.dim).mean(0))
+            points = self._flat()[: self.block].astype(x.dtype)
+            centre = jax.lax.stop_gradient(points.mean(0))
             return _Queries(x, *level, centre, None, residual(x, *level[:2], centre))
-        points = self._flat(x.dtype)
+        points = self._flat().astype(x.dtype)
         nearest = x / jnp.maximum(level[0], jnp.finfo(x.dtype).tiny ** 0.5)
         reference = jax.lax.stop_gradient(jnp.clip(nearest, points.min(0), points.max(0)))
         shift = residual(x, *level[:2], reference)
         return _Queries(x, *level, jnp.zeros_like(x[0]), reference, shift)
 
-    def _fold(self, update, state, queries):
-        """Apply state -> update(state, centred points, number of the first) to all blocks in turn."""
-        points = jnp.asarray(self.points).reshape(self.num_components, -1)
-        whole = self.num_components // self.block
 
-        def step(state, start):
-            block = jax.lax.dynamic_slice_in_dim(points, start, self.block)
-            return update(state, block.astype(queries.x.dtype) - queries.centre, start), None
+@functools.partial(jax.jit, static_argnames="block")
+def _mean(queries, points, block):
+    """E[x0 | x], shape (n, d), in one pass."""
 
-        if whole:
-            starts = self.block * jnp.arange(whole, dtype=jnp.int32)
-            state, _ = jax.lax.scan(step, state, starts)
-        last = points[whole * self.block :].astype(queries.x.dtype)
-        if len(last):
-            state = update(state, last - queries.centre, jnp.int32(whole * self.block))
-        return state
+    def update(state, points, start):
+        top, total, sums = state
+        log_weights = _log_weights(queries, points)
+        new = jnp.maximum(top, log_weights.max(1))
+        weights, faded = jnp.exp(log_weights - new[:, None]), jnp.exp(top - new)
+        sums = sums * faded[:, None] + _product(weights, points)
+        return new, total * faded + weights.sum(1), sums
 
-    def _nearest(self, queries):
-        """Return the log weight and the number of the likeliest point, shapes (n,)."""
+    none = jnp.zeros_like(queries.x[:, 0])
+    start = none - jnp.inf, none, jnp.zeros_like(queries.x)
+    _, total, sums = _fold(update, start, queries.centre, points, block)
+    return queries.centre + sums / total[:, None]
 
-        def update(state, points, start):
-            top, index = state
-            log_weights = _log_weights(queries, points)
-            new, found = log_weights.max(1), start + log_weights.argmax(1).astype(jnp.int32)
-            return jnp.maximum(top, new), jnp.where(new > top, found, index)
 
-        none = jnp.zeros_like(queries.x[:, 0])
-        return self._fold(update, (none - jnp.inf, none.astype(jnp.int32)), queries)
+@functools.partial(jax.jit, static_argnames=("block", "second"))
+def _around_nearest(queries, points, block, second=lambda *_: jnp.zeros(())) -> _Rest:
+    """Return the sums over all points but the likeliest, in a second pass.
 
-    def _around_nearest(self, queries, second=lambda *_: jnp.zeros(())) -> _Rest:
-        """Return the sums over all points but the likeliest.
+    `second`: weights (n, b), centred points (b, d), the nearest (n, d) -> what else is summed.
+    """
+    top, index = _nearest(queries, points, block)
+    nearest = points[index].astype(queries.x.dtype)
+    near = nearest - queries.centre
 
-        `second` maps weights (n, b), centred points (b, d) and the nearest (n, d) to what is summed.
-        """
-        top, index = self._nearest(queries)
-        nearest = self._flat(queries.x.dtype)[index]
-        near = nearest - queries.centre
+    def sums(points, start):
+        numbers = start + jnp.arange(len(points), dtype=jnp.int32)
+        log_weights = _log_weights(queries, points) - top[:, None]
+        weights = jnp.where(numbers == index[:, None], 0, jnp.exp(log_weights))
+        return weights.sum(1), _first(weights, points, near), second(weights, points, near)
 
-        def sums(points, start):
-            numbers = start + jnp.arange(len(points), dtype=jnp.int32)
-            log_weights = _log_weights(queries, points) - top[:, None]
-            weights = jnp.where(numbers == index[:, None], 0, jnp.exp(log_weights))
-            return weights.sum(1), _first(weights, points, near), second(weights, points, near)
+    def update(state, points, start):
+        return jax.tree.map(jnp.add, state, sums(points, start))
 
-        def update(state, points, start):
-            return jax.tree.map(jnp.add, state, sums(points, start))
+    shapes = jax.eval_shape(sums, near[:1], jnp.int32(0))
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    gap = residual(queries.x, queries.alpha, queries.alpha_low, nearest)
+    return _Rest(gap, *_fold(update, zeros, queries.centre, points, block))
 
-        shapes = jax.eval_shape(sums, near[:1], jnp.int32(0))
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-        gap = residual(queries.x, queries.alpha, queries.alpha_low, nearest)
-        return _Rest(gap, *self._fold(update, zeros, queries), nearest)
+
+def _nearest(queries, points, block):
+    """Return the log weight and the number of the likeliest point, shapes (n,)."""
+
+    def update(state, points, start):
+        top, index = state
+        log_weights = _log_weights(queries, points)
+        new, found = log_weights.max(1), start + log_weights.argmax(1).astype(jnp.int32)
+        return jnp.maximum(top, new), jnp.where(new > top, found, index)
+
+    none = jnp.zeros_like(queries.x[:, 0])
+    start = none - jnp.inf, none.astype(jnp.int32)
+    return _fold(update, start, queries.centre, points, block)
+
+
+def _fold(update, state, centre, points, block):
+    """Apply state -> update(state, centred points, number of the first) to every block."""
+    whole = len(points) // block
+
+    def step(state, start):
+        some = jax.lax.dynamic_slice_in_dim(points, start, block)
+        return update(state, some.astype(centre.dtype) - centre, start), None
+
+    if whole:
+        state, _ = jax.lax.scan(step, state, block * jnp.arange(whole, dtype=jnp.int32))
+    last = points[whole * block :].astype(centre.dtype)
+    return update(state, last - centre, jnp.int32(whole * block)) if len(last) else state
 
 
 def _log_weights(queries, points):
@@ -252,24 +262,20 @@ def _log_weights(queries, points):
 def _first(weights, points, near):
     if points.shape[1] > LOW_DIM:
         return _product(weights, points) - weights.sum(1, keepdims=True) * near
-    return _einsum("nb,nbd->nd", weights, points - near[:, None])
+    return einsum("nb,nbd->nd", weights, points - near[:, None])
 
 
 def _trace(weights, points, near):
     if points.shape[1] > LOW_DIM:
         cross = (2 * near * _product(weights, points)).sum(1)
         return _product(weights, (points**2).sum(1)) - cross + weights.sum(1) * (near**2).sum(1)
-    return _einsum("nb,nbd->n", weights, (points - near[:, None]) ** 2)
+    return einsum("nb,nbd->n", weights, (points - near[:, None]) ** 2)
 
 
 def _matrix(weights, points, near):
     offsets = points - near[:, None]
-    return _einsum("nb,nbi,nbj->nij", weights, offsets, offsets)
+    return einsum("nb,nbi,nbj->nij", weights, offsets, offsets)
 
 
 def _product(a, b):
     return jnp.matmul(a, b, precision="highest")
-
-
-def _einsum(spec, *arrays):
-    return jnp.einsum(spec, *arrays, precision="highest")

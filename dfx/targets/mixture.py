@@ -1,12 +1,14 @@
 """Gaussian mixtures: the targets that stay closed under every schedule.
 
-x0 is drawn from sum_k pi_k N(m_k, S_k), S_k = variance_k I + B_k diag(spectrum_k) B_k^T. Then x_t = alpha x0 +
-sigma eps has the law sum_k pi_k N(alpha m_k, alpha^2 S_k + sigma^2 I), and its density, score, denoiser and
-posterior covariance are finite sums over components, exact at every level. One component is the Gaussian.
+x0 is drawn from sum_k pi_k N(m_k, S_k), S_k = variance_k I + B_k diag(spectrum_k) B_k^T. Then
+x_t = alpha x0 + sigma eps has the law sum_k pi_k N(alpha m_k, alpha^2 S_k + sigma^2 I), and its
+density, score, denoiser and posterior covariance are finite sums over components, exact at every
+level. One component is the Gaussian.
 
-Methods compute in the dtype of x, from parameters kept in float64; `components.py` says how float32 stays
-accurate. A level may be one for all points, or one per point (entries of shape (n, 1)); without a basis also
-one per coordinate (d,). A mean term is not part of a mixture: pass x - beta y.
+Methods compute in the dtype of x, from parameters kept in float64; `components.py` says how float32
+stays accurate. A level is one for all points, or one per point (entries of shape (n, 1)); without a
+basis also one per coordinate, (d,). Its sigma may be 0 if no covariance is singular. A mean term is
+not part of a mixture: pass x - beta y.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ class Mixture:
     Attributes:
       log_weights: log pi, shape (k,).
       means: shape (k, d).
-      variance: the isotropic part of the covariances, shape (k,), or (1,) if all share one covariance;
-        then basis and spectrum have a leading 1 as well.
+      variance: the isotropic part of the covariances, shape (k,), or (1,) if all components share
+        one covariance; then basis and spectrum have a leading 1 as well.
       basis: None, or orthonormal columns, shape (k, d, r).
-      spectrum: None (isotropic); variances added along the columns, shape (k, r); without a basis, along the
-        coordinates, shape (k, d).
+      spectrum: None (isotropic), or variances added along the columns, shape (k, r); without a
+        basis, along the coordinates, shape (k, d).
     """
 
     log_weights: Any
@@ -45,7 +47,7 @@ class Mixture:
 
     @classmethod
     def gaussian(cls, mean, covariance) -> Mixture:
-        """Return N(mean, covariance), the covariance being a number, a diagonal (d,) or a matrix (d, d)."""
+        """Return N(mean, covariance); covariance: a number, a diagonal (d,) or a matrix (d, d)."""
         mean, covariance = np.atleast_1d(np.asarray(mean, np.float64)), np.asarray(covariance)
         if covariance.ndim == 0:
             return cls.isotropic(mean[None], np.sqrt(covariance))
@@ -76,7 +78,7 @@ class Mixture:
     def full(cls, means, covariances, weights=None) -> Mixture:
         """Return the mixture of N(m_k, S_k); covariances: (k, d, d), or (1, d, d) for all.
 
-        In float32 a rotation leaves rounding of size 1e-7 |x - alpha m_k| in every direction, so the score
+        In float32 a rotation leaves 1e-7 |x - alpha m_k| of rounding in every direction: the score
         along the shortest axis of a component loses digits as the ratio of its axes grows.
         """
         covariances = np.asarray(covariances, np.float64)
@@ -119,10 +121,9 @@ class Mixture:
     def at(self, level) -> Mixture:
         """Return the law of x_t, a mixture again; the level's entries must be scalars."""
         a2, s2 = level.alpha**2, level.sigma**2
+        means, variance = level.alpha * self.means, a2 * self.variance + s2
         spectrum = None if self.spectrum is None else a2 * self.spectrum
-        return Mixture(
-            self.log_weights, level.alpha * self.means, a2 * self.variance + s2, self.basis, spectrum
-        )
+        return Mixture(self.log_weights, means, variance, self.basis, spectrum)
 
     def mean(self):
         """Return E[x0], shape (d,); float64 NumPy unless the parameters are JAX arrays."""
@@ -144,8 +145,8 @@ class Mixture:
     def sample(self, key, n: int, dtype=jnp.float32, balanced: bool = False):
         """Draw x0, shape (n, d). Sample i is the same for every n.
 
-        With `balanced`, sample i comes from component i mod k, whatever the weights: equal shares without
-        sampling error.
+        With `balanced`, sample i comes from component i mod k, whatever the weights: equal shares
+        without sampling error.
         """
         key_label, key_floor, key_basis = jax.random.split(key, 3)
         k, d = self.means.shape
@@ -177,8 +178,9 @@ class Mixture:
 
     def denoise(self, x, level):
         """Return E[x0 | x_t = x], shape (n, d): the components' posterior means, weighted."""
-        if self.spectrum is None and np.shape(level.alpha)[-1:] in ((), (1,)):
-            return _denoise_isotropic(seen_from.see(self, x, level), x)
+        seen = seen_from.see(self, x, level)
+        if self.spectrum is None and seen.alpha.shape[0] == seen.sigma.shape[0] == 1:
+            return _denoise_isotropic(seen, x)
         seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
         pull = seen_from.average(seen, weights, seen.precision, "displacement")
@@ -206,16 +208,15 @@ class Mixture:
         seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
         within = lambda part: seen.sigma**2 * part.variance * seen.precision(part)  # noqa: E731
-        scale = (seen.sigma**4).T
-        return scale * seen_from.spread(seen, weights) + seen_from.average_matrix(seen, weights, within)
+        inner = seen_from.average_matrix(seen, weights, within)
+        return seen_from.spread(seen, weights, seen.sigma**2) + inner
 
     def hessian(self, x, level):
         """Return the Hessian of log p_t at x, shape (n, d, d)."""
         seen = seen_from.focus(self, x, level)
         weights = _weights(seen)
-        scale = (seen.alpha**2).T
-        inverse = seen_from.average_matrix(seen, weights, seen.precision)
-        return scale * seen_from.spread(seen, weights) - inverse
+        inner = seen_from.average_matrix(seen, weights, seen.precision)
+        return seen_from.spread(seen, weights, seen.alpha) - inner
 
 
 def _weights(seen):
@@ -223,15 +224,16 @@ def _weights(seen):
 
 
 def _denoise_isotropic(seen, x):
-    """The denoiser with h_k = responsibility / v_k taken from one product for all sums over components:
+    """The denoiser of isotropic components, all sums over them taken from one matrix product:
 
-    (sigma^2 sum h m + alpha x sum h s) / (alpha^2 sum h s + sigma^2 sum h).
+    with h_k = responsibility / v_k, it is (sigma^2 sum h m + alpha x sum h s) / (alpha^2 sum h s +
+    sigma^2 sum h).
     """
     (part,) = seen.parts
     joint = seen_from.log_joint(seen, power=1.0)
     h = jnp.exp(joint - joint.max(0))
-    k, n = h.shape
-    means, variance = part.mean[:, :, 0], jnp.broadcast_to(part.variance[:, :, 0], (1, k))
+    means, variance = part.mean[:, :, 0], part.variance[:, :, 0]
+    variance = jnp.broadcast_to(variance, (1, means.shape[1]))
     rows = jnp.concatenate([means, variance, jnp.ones_like(variance)])
     sums = jnp.matmul(rows, h, precision="highest")
     hm, hs, h = sums[:-2], sums[-2], sums[-1]

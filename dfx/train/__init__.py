@@ -6,7 +6,7 @@ from dfx.train.ensemble import device_mesh, member, num_members, spread, stack
 from dfx.train.environment import keep_freed_memory
 from dfx.train.fit import NonFinite, all_finite, fit, steps_done
 from dfx.train.optimizer import hold, learning_rate_at, optimizer
-from dfx.train.step import State, averaged, init_state, make_step
+from dfx.train.step import State, averaged, in_slices, init_state, make_step
 
 __all__ = [
     "CheckpointError",
@@ -19,6 +19,7 @@ __all__ = [
     "ema",
     "fit",
     "hold",
+    "in_slices",
     "init_state",
     "keep_freed_memory",
     "learning_rate_at",

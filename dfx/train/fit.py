@@ -1,7 +1,7 @@
 """The training loop: compiled chunks of steps, with the host between them.
 
 Inside a chunk nothing touches the host: batches are a pure function of (data, step). Between
-chunks the host checks that the numbers are finite, saves, and calls back for progress and logs.
+chunks the host checks that the numbers are finite, calls back for progress and logs, and saves.
 Chunks end at the multiples of `chunk`, and chunks of every length run the same compiled program,
 so a run that was cut and resumed has the bits of one that was not.
 """
@@ -89,7 +89,7 @@ def fit(
             if not allow_nonfinite:
                 _check_finite(metrics, np.asarray(sound), done, checkpoints)
             before, done = done, done + count
-            if on_chunk is not None:  # before the save: a resumed run may log a row twice, never none
+            if on_chunk is not None:  # before the save: a row may be logged twice, not never
                 on_chunk(state, metrics, done)
             due = done == num_steps or done // save_every > before // save_every
             if checkpoints is not None and due:

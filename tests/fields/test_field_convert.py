@@ -1,5 +1,9 @@
 """Prediction types: the conversion between them, against formulas written out from x0 and eps."""
 
+import itertools
+
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +55,8 @@ def test_every_conversion_gives_the_definition(name, shape, t_shape):
     for source in PREDICTIONS:
         for target in PREDICTIONS:
             got = convert(truth(source, x0, eps, 0 * y, level), x, level, source, target)
-            np.testing.assert_allclose(got, truth(target, x0, eps, 0 * y, level), rtol=0, atol=1e-11)
+            expected = truth(target, x0, eps, 0 * y, level)
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.usefixtures("x64")
@@ -73,7 +78,7 @@ def test_the_chain_through_all_types_is_the_identity():
     x = level.alpha * x0 + level.sigma * eps
     chain = ["eps", "x0", "v", "score", "velocity", "edm", "eps"]
     value = eps
-    for source, target in zip(chain, chain[1:]):
+    for source, target in itertools.pairwise(chain):
         value = convert(value, x, level, source, target)
     np.testing.assert_allclose(value, eps, rtol=0, atol=ROUNDING)
 
@@ -113,7 +118,8 @@ def test_weights_are_computed_in_the_precision_of_the_level():
     level = schedules.VPLinear().at(1e-4)
     x0, eps = np.float64(0.3), np.float64(-1.1)
     x = np.full((1, 1), level.alpha * x0 + level.sigma * eps)
-    got = convert(jnp.full((1, 1), eps, jnp.float32), jnp.asarray(x, jnp.float32), level, "eps", "x0")
+    value = jnp.full((1, 1), eps, jnp.float32)
+    got = convert(value, jnp.asarray(x, jnp.float32), level, "eps", "x0")
     # two products and a sum, each rounded to 6e-8 of about 0.3
     np.testing.assert_allclose(got, x0, rtol=0, atol=1e-7)
 

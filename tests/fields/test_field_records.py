@@ -66,7 +66,12 @@ def test_a_net_field_converts_what_the_net_predicts():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("shape", "t_shape", "seen"),
-    [((4, 2), (), (4,)), ((4, 2), (4,), (4,)), ((4, 3, 2), (4, 3), (4, 3)), ((4, 5, 5, 1), (4,), (4,))],
+    [
+        ((4, 2), (), (4,)),
+        ((4, 2), (4,), (4,)),
+        ((4, 3, 2), (4, 3), (4, 3)),
+        ((4, 5, 5, 1), (4,), (4,)),
+    ],
 )
 def test_the_net_gets_one_time_per_sample_or_token(shape, t_shape, seen):
     got = []

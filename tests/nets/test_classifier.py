@@ -10,22 +10,29 @@ from sklearn.datasets import load_digits
 from dfx import nets
 from dfx.errors import PersonError
 
+NET = nets.classifier((8, 8, 1), width=8, num_features=32)
+
 
 def test_logits_are_linear_in_the_features():
-    net = nets.classifier((28, 28, 1), num_classes=7, num_features=12)
-    params = net.init(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (3, 28, 28, 1), jnp.float32)
-    features = net.features(params, x)
-    assert features.shape == (3, 12)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(NET.init, jax.random.key(0))
+    params = jax.tree.map(lambda a: np.float32(0.3 * rng.standard_normal(a.shape)), shapes)
+    x = np.float32(rng.standard_normal((3, 8, 8, 1)))
+    features, logits = jax.jit(lambda p, x: (NET.features(p, x), NET.apply(p, x)))(params, x)
+    assert features.shape == (3, 32) and logits.shape == (3, 10)
     expected = features @ params["outputs"]["kernel"] + params["outputs"]["bias"]
-    np.testing.assert_allclose(net.apply(params, x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_28_by_28_pictures_end_in_7_by_7_places():
+    shapes = jax.eval_shape(nets.classifier((28, 28, 1)).init, jax.random.key(0))
+    assert shapes["hidden"]["kernel"].shape == (7 * 7 * 32, 128)
 
 
 def test_it_learns_to_read_digits():
     digits = load_digits()
     x = jnp.asarray(digits.images[..., None] / 8 - 1, jnp.float32)
     labels = jnp.asarray(digits.target)
-    net = nets.classifier((8, 8, 1), width=8, num_features=32)
     adam = optax.adam(1e-2)
 
     def step(carry, i):
@@ -33,15 +40,15 @@ def test_it_learns_to_read_digits():
         rows = (i * 100 + jnp.arange(100)) % 1400
 
         def loss(p):
-            logits = net.apply(p, x[rows])
+            logits = NET.apply(p, x[rows])
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
 
         updates, state = adam.update(jax.grad(loss)(params), state)
         return (optax.apply_updates(params, updates), state), None
 
-    params = net.init(jax.random.key(0))
+    params = NET.init(jax.random.key(0))
     (params, _), _ = jax.lax.scan(step, (params, adam.init(params)), jnp.arange(100))
-    accuracy = np.mean(net.apply(params, x[1400:]).argmax(axis=1) == labels[1400:])
+    accuracy = np.mean(NET.apply(params, x[1400:]).argmax(axis=1) == labels[1400:])
     assert accuracy > 0.85  # a linear one reaches about 0.9 on this split, chance 0.1
 
 

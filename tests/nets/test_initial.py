@@ -16,10 +16,9 @@ KERNEL = (3, 3, 20, 50)
         (xavier_uniform, jax.nn.initializers.xavier_uniform()),
     ],
 )
-@pytest.mark.parametrize("shape", [(20, 50), KERNEL])
-def test_flat_draws_are_the_usual_ones(ours, usual, shape):
+def test_flat_draws_are_the_usual_ones(ours, usual):
     key = jax.random.key(3)
-    np.testing.assert_allclose(ours(key, shape), usual(key, shape), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(ours(key, KERNEL), usual(key, KERNEL), rtol=1e-5, atol=1e-7)
 
 
 def test_variances_are_one_over_fan_in_and_two_over_the_sum_of_fans():

@@ -16,7 +16,7 @@ SMALL = {
     "mlp": (nets.make("mlp", 2, width=16, depth=2), (2,)),
     "unet": (
         nets.make(
-            "unet", PICTURE, base=8, multipliers=(1, 2), blocks=1, groups=4, heads=2, num_classes=3
+            "unet", PICTURE, base=8, multipliers=(1,), blocks=1, groups=4, heads=2, num_classes=3
         ),
         PICTURE,
     ),

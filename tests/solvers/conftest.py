@@ -36,7 +36,7 @@ class Gaussian:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Modes:
-    """A nonlinear denoiser: the posterior mean of points -1 and 1 in each coordinate, tanh(alpha x / sigma^2)."""
+    """A nonlinear denoiser, like the posterior mean of the points -1 and 1 in each coordinate."""
 
     pointwise = True
 
@@ -57,7 +57,7 @@ def modes():
 
 @pytest.fixture(scope="session")
 def bent():
-    """A field that no formula of a solver is special for, as a NumPy and as a JAX function of (x, level)."""
+    """A field that no formula of a solver is special for, in NumPy and in JAX."""
 
     def of(xp):
         return lambda x, level: xp.sin(1.3 * x) * level.alpha + 0.2 * x * level.sigma + 0.1
@@ -67,7 +67,7 @@ def bent():
 
 @pytest.fixture
 def slope():
-    """Return a function: the fitted exponent of errors against numbers of steps, with the sign turned."""
+    """Return a function: the fitted exponent of errors against numbers of steps, sign turned."""
     return lambda steps, errors: -np.polyfit(np.log(steps), np.log(errors), 1)[0]
 
 

@@ -58,15 +58,16 @@ def test_the_window_variance_stays_exact_in_float32_far_from_zero():
     path = (1000 + 0.01 * rng.normal(size=(50, 200, 1))).astype(np.float32)
     got = fold(window_variance((50,)), jnp.asarray(path))[:, 0]
     expected = path.astype(np.float64).var(axis=0)[:, 0]
-    # float32 keeps 1000 to 6e-5: differences of 0.01 are known to 0.6 %, the mean of 50 squares better
+    # float32 keeps 1000 to 6e-5: differences of 0.01 are known to 0.6 %, the mean of 50 squares
+    # better
     np.testing.assert_allclose(got, expected, rtol=0.01)
 
 
 def test_observers_see_the_same_in_blocks(modes):
-    tableau = solvers.ddpm(SCHEDULE, GRID)
+    tableau = solvers.ddim(SCHEDULE, GRID)
     x = solvers.prior(KEY, SCHEDULE, (2100, 2))
     watch = together(path=trajectory(4), moves=window_variance((5, 10)))
-    ends = [sample(tableau, modes, x, KEY, observe=watch, block=block) for block in (0, 1000)]
+    ends = [sample(tableau, modes, x, observe=watch, block=block) for block in (0, 1000)]
     # float32 rounding over 23 rows near the boundary of two modes
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-4), *ends)
     assert ends[0][1]["moves"].shape == (2100, 2)

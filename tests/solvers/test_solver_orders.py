@@ -10,7 +10,8 @@ from dfx.solvers import NOISE, output
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-#: How far a fitted order may lie from the stated one; the next term of the error makes the difference.
+#: How far a fitted order may lie from the stated one; the next term of the error makes the
+#: difference.
 ORDER_TOLERANCE = 0.15
 
 SCHEDULES = {
@@ -36,7 +37,7 @@ def errors(build, schedule, grid, field, steps):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("solver", ["ddim", "euler", "heun"])
 def test_the_error_falls_with_the_stated_order(solver, name, gaussian, half_log_snr_grid, slope):
-    """Half log-SNR from -4 to 3 in equal steps, 40 to 160 of them; a warm start at x_T of the exact law."""
+    """Half log-SNR from -4 to 3 in 40 to 160 equal steps, from x_T of the exact law."""
     steps = [40, 80, 160]
     found = errors(
         solvers.REGISTRY[solver].build, SCHEDULES[name], half_log_snr_grid, gaussian, steps
@@ -59,7 +60,8 @@ def test_heun_is_more_exact_than_euler_at_equal_evaluations(gaussian, half_log_s
 
 
 def moments(field, rows):
-    """Mean and variance at the end of x' = of_x x + of_x0 x0_hat + of_z z, row by row, from those of x_T.
+    """Mean and variance at the end of x' = of_x x + of_x0 x0_hat + of_z z, row by row, from those
+    of x_T.
 
     The denoiser of a Gaussian is mean + gain (x - alpha mean): all stays normal.
     """

@@ -1,5 +1,7 @@
 """Tableaus as data: grouping of rows, padding, stacking, and what they say of themselves."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +78,8 @@ def test_answers_of_different_size_cannot_be_padded():
 def test_a_traced_grid_gives_traced_coefficients_of_the_same_pattern():
     for name in solvers.REGISTRY:
         host = solvers.make(name, SCHEDULE, GRID)
-        traced = jax.eval_shape(lambda g, name=name: solvers.make(name, SCHEDULE, g), jnp.asarray(GRID))
+        build = functools.partial(solvers.make, name, SCHEDULE)
+        traced = jax.eval_shape(build, jnp.asarray(GRID))
         assert jax.tree.structure(host) == jax.tree.structure(traced)
 
 

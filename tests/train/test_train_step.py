@@ -8,6 +8,7 @@ import pytest
 import train_toys as toys
 
 from dfx import train
+from dfx.errors import PersonError
 
 ROUNDING = 1e-12  # float64, a few hundred operations
 
@@ -81,6 +82,37 @@ def test_step_i_draws_with_the_run_key_folded_with_i():
         expected = jax.random.normal(key, (toys.BATCH, 3), jnp.float32)[0, 0]
         state, metrics = step(state, toys.batch_fn(data, state.step))
         assert metrics["noise"] == expected
+
+
+@pytest.mark.usefixtures("x64")
+def test_step_in_slices_is_the_step_on_the_whole_batch():
+    x, y = data64()
+    optimizer = train.optimizer(0.05, clip=0.1)
+    start = {"w": jnp.array([0.3, -0.2, 0.9]), "b": jnp.array(0.1)}
+    state = train.init_state(start, optimizer, jax.random.key(0))
+    whole, numbers = train.make_step(plain_loss, optimizer)(state, (x, y))
+    for slices in (2, 16):
+        found, metrics = train.make_step(plain_loss, optimizer, slices=slices)(state, (x, y))
+        toys.assert_close(found, whole, rtol=ROUNDING, atol=ROUNDING)
+        toys.assert_close(metrics, numbers, rtol=ROUNDING)
+
+
+def test_each_slice_draws_its_own_noise_and_takes_every_so_many_th_sample():
+    def first(params, key, x):
+        return jnp.stack([x[0], x[1], jax.random.normal(key, (), jnp.float32)])
+
+    key, x = jax.random.key(4), jnp.arange(6.0)
+    found = train.in_slices(first, 3)(None, key, x)
+    noise = [jax.random.normal(jax.random.fold_in(key, i), (), jnp.float32) for i in range(3)]
+    expected = [(0.0 + 1.0 + 2.0) / 3.0, (3.0 + 4.0 + 5.0) / 3.0, np.mean(noise)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)  # float32
+
+
+def test_slices_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(PersonError, match="slices 3 of a batch of 16"):
+        train.in_slices(plain_loss, 3)(None, jax.random.key(0), *data64())
+    with pytest.raises(PersonError, match="slices 0"):
+        train.in_slices(plain_loss, 0)
 
 
 def test_batch_that_is_not_a_tuple_is_one_argument_of_the_loss():

@@ -1,0 +1,134 @@
+"""Solvers on constant denoisers, tokens with their own times, mean terms; and what they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dfx import schedules, solvers
+from dfx.errors import PersonError
+
+#: Float64 rounding over some tens of rows.
+ROUNDING = 1e-12
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+SCHEDULES = {
+    "vp_linear": schedules.VPLinear(),
+    "edm": schedules.EDM(80.0),
+    "rectified_linear": schedules.RectifiedLinear(),
+    "ddpm": schedules.discrete_linear(100),
+}
+
+
+def starts(n=6, d=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def pick(z, row):
+    return z[row]
+
+
+def run(tableau, field, x, z):
+    noise = jax.tree_util.Partial(pick, jnp.asarray(z))
+    return np.asarray(solvers.sample(tableau, field, x, noise=noise))
+
+
+def check(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=ROUNDING, atol=ROUNDING)
+
+
+CONSTANT = np.array([0.3, -2.0, 1.0])
+
+
+def constant(x, level):
+    return CONSTANT + 0 * x
+
+
+def waves(row):
+    return jnp.cos(row + jnp.arange(3.0))
+
+
+def no_noise(row):
+    return jnp.zeros(3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 12])
+@pytest.mark.parametrize("name", ["ddim", "euler", "ddpm"])
+def test_a_constant_denoiser_is_solved_exactly(name, n):
+    """x_t = alpha_t c + sigma_t / sigma_s (x_s - alpha_s c) whatever the steps."""
+    for schedule in SCHEDULES.values():
+        grid = np.linspace(0.95, 0.05, n + 1) ** 2 * schedule.end_time
+        s, t = schedule.at(grid[0]), schedule.at(grid[-1])
+        c, x = CONSTANT, starts()
+        got = solvers.sample(solvers.make(name, schedule, grid), constant, x, noise=no_noise)
+        if name == "ddpm":  # the mean of q(x_t | x_s, x0) for the two ends
+            a = s.alpha / t.alpha
+            of_x = a * t.sigma**2 / s.sigma**2
+            expected = of_x * x + (t.alpha - of_x * s.alpha) * c
+        else:
+            expected = t.alpha * c + t.sigma / s.sigma * (x - s.alpha * c)
+        check(got, expected)
+
+
+def test_each_token_is_solved_as_by_its_own_run(modes):
+    """Tokens lag by two rows each, so they wait, move and stand still; a stochastic solver too."""
+    schedule, n, lag = schedules.VPLinear(), 8, 2
+    base = np.linspace(0.9, 0.0, n + 1)
+    rows = np.arange(n + 2 * lag + 1)[:, None] - lag * np.arange(3)
+    grid = base[np.clip(rows, 0, n)][..., None]  # (rows, tokens, 1)
+    x = np.random.default_rng(0).normal(size=(4, 3, 2))
+    z = np.random.default_rng(1).normal(size=(len(grid) - 1, 4, 3, 2))
+    for build in (solvers.ddim, solvers.ddpm, lambda s, g: solvers.ddim(s, g, eta=0.5)):
+        together = run(build(schedule, grid), modes, x, z)
+        for token in range(3):
+            own = z[token * lag : token * lag + n, :, token]
+            check(together[:, token], run(build(schedule, base), modes, x[:, token], own))
+
+
+def test_a_mean_term_is_the_substitution_of_the_centred_point(bent):
+    """A run on x - beta y without a mean term, y added wherever the field looks, is the same."""
+    schedule = schedules.MeanReverting(schedules.VPLinear())
+    plain = schedules.VPLinear()
+    grid, x, y = np.linspace(0.9, 0.1, 9), starts(), starts(seed=5)
+    for name in solvers.REGISTRY:
+        tableau = solvers.make(name, schedule, grid)
+        got = solvers.sample(tableau, bent.jax, x, noise=waves, inputs=(y,))
+        s, t = schedule.at(grid[0]), schedule.at(grid[-1])
+
+        def shifted(x, level):
+            beta = 1 - level.alpha
+            return bent.jax(x + beta * y, level)
+
+        end = solvers.sample(solvers.make(name, plain, grid), shifted, x - s.beta * y, noise=waves)
+        check(got, end + t.beta * y)
+
+
+BAD = [
+    (dict(grid=[0.1, 0.9]), "must decrease"),
+    (dict(grid=[0.9, 0.5, 0.5, 0.0]), "must decrease .*0.5 is followed by 0.5"),
+    (dict(grid=[0.5]), "at least 2 times"),
+    (dict(grid=0.5), "at least 2 times"),
+    (dict(grid=[1.5, 0.0]), r"spans \[0, 1.5\], outside the schedule's \[0, 1\]"),
+    (dict(grid=[0.5, -0.1]), "outside"),
+    (dict(grid=[np.nan, 0.1]), "not finite"),
+    (dict(name="huen"), "unknown solver 'huen': did you mean 'heun'"),
+    (dict(name="ddim", eat=1.0), "did you mean 'eta'"),
+    (dict(name="ddim", eta=-0.1), "eta = -0.1"),
+    (dict(name="ddim", eta=1.1), "eta = 1.1"),
+    (dict(name="ddpm", variance="big"), "variance = 'big': allowed are small, large"),
+    (dict(name="euler", variable="t"), "variable = 't': allowed are sigma, time"),
+    (dict(name="heun", churn=-1.0), "must not be negative"),
+    (dict(name="heun", churn_min=2.0, churn_max=1.0), "churn_min = 2.0"),
+    (dict(name="heun", churn=5.0, grid=[1.0, 0.5, 0.0]), "beyond the end of the schedule"),
+    (dict(name="heun", schedule=schedules.RectifiedLinear(), grid=[1.0, 0.0]), "alpha = 0"),
+    (dict(name="euler_maruyama", schedule=schedules.RectifiedLinear(), grid=[1, 0]), "alpha > 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_input_is_refused_with_one_line(options, message):
+    options = {"name": "ddim", "schedule": schedules.VPLinear(), "grid": [0.9, 0.0]} | options
+    with pytest.raises(PersonError, match=message) as error:
+        solvers.make(**options)
+    assert "\n" not in str(error.value)
