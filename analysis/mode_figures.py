@@ -98,7 +98,7 @@ def shares(run: Record):
     by_gap = [one.share("base" if gap == 1.0 else f"spacing_{gap:g}") for gap in gaps]
     fig, axes = style.figure(1, 3, aspect=0.9, sharey=True)
     panels = (
-        (settings.snapshots, along, "training steps"),
+        (run.arrays("one_d_steps")["steps"], along, "training steps"),
         (sizes, by_size, "training points"),
         (gaps, by_gap, "spacing of modes"),
     )

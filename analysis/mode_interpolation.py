@@ -12,8 +12,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from analysis import main, mode_figures, mode_picture_figures
 from analysis.mode_statistics import (
     Hallucinations,
@@ -142,8 +140,8 @@ def detection_claims(run: Record) -> list[Claim]:
     return [
         from_seeds(
             samples.detection(column, keep)[0], id=f"5{letter}", paper=f"{PAPER}, abstract",
-            paper_value="> 0.95", statement=f"{where}: removed at the threshold that keeps {keep:g}",
-            rule=above(0.95), unit="of these",
+            paper_value="> 0.95", rule=above(0.95), unit="of these",
+            statement=f"{where}: removed at the threshold that keeps {keep:g}",
         )
         for letter, (where, samples) in zip("ab", found.items())
     ]  # fmt: skip

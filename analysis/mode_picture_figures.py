@@ -1,8 +1,8 @@
 """Figures and claims of the study `mode_interpolation`, part (d): pictures.
 
-One net a set, so intervals are over samples (Wilson), not over seeds. Half of the samples choose the threshold of the
-detector, the other half judges it. "Bad" is an impossible picture for shapes, and one that the judge is not sure of
-for digits.
+One net a set, so intervals are over samples (Wilson), not over seeds. Half of the samples choose
+the threshold of the detector, the other half judges it. "Bad" is an impossible picture for shapes,
+and one that the judge is not sure of for digits.
 """
 
 from __future__ import annotations
@@ -125,6 +125,6 @@ def _judge_claims(name: str, judged) -> list[Claim]:
               rule=above(0.95), unit="of digits"),
         Claim("d-real", "ours", f"digits: real ones, judge below {SURE:g} sure", "-", *low,
               rule=below(0.1), unit="of digits"),
-        Claim("d-classes", "ours", "digits: classes among the samples", "-", classes, classes, classes,
+        Claim("d-classes", "ours", "digits: classes among the samples", "-", *(3 * [classes]),
               rule=above(judged["probabilities"].shape[1])),
     ]  # fmt: skip

@@ -55,7 +55,9 @@ def table(rows: list[dict]) -> str:
         own = base.get(group)
         ratio = [f"{row[k] / own[k]:10.2f}" if own else f"{'-':>10}" for k in ("wall_s", "cpu_s")]
         label = f"{row['workload']} {row['case']}"
-        lines.append(f"{label:44} {row['wall_s'] * 1e3:9.1f} {row['cpu_s'] * 1e3:9.1f} {' '.join(ratio)}")
+        lines.append(
+            f"{label:44} {row['wall_s'] * 1e3:9.1f} {row['cpu_s'] * 1e3:9.1f} {' '.join(ratio)}"
+        )
     return "\n".join(lines)
 
 

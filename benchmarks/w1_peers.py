@@ -14,7 +14,6 @@ import importlib.util
 import sys
 import types
 from typing import Any
-from typing import Any
 
 import numpy as np
 

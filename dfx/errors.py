@@ -1,17 +1,22 @@
-"""A person's mistake: one clear line that says what was given and what is allowed."""
+"""A person's mistake: one clear line that says what was given and what is allowed; choice by
+name."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable
+from typing import Any
 
 
 class PersonError(ValueError):
-    """A mistake of the person at the keyboard; the command line prints it alone and exits with 2."""
+    """A mistake of the person at the keyboard; the command line prints it alone and exits with
+    2."""
 
 
 class Stopped(RuntimeError):
-    """A run that ended itself for a reason it can say in one line; the command line exits with 1."""
+    """A run that ended itself for a reason it can say in one line; the command line exits with
+    1."""
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> PersonError:
@@ -40,3 +45,18 @@ def choose(kind: str, name: str, registry: dict):
     if name not in registry:
         raise unknown(kind, name, registry)
     return registry[name]
+
+
+def call(kind: str, name: str, registry: dict, *args, **options) -> Any:
+    """Return `registry[name](*args, **options)`.
+
+    Raises:
+      PersonError: the name is not in the registry or an option is not one of the factory's; the
+        nearest is named.
+    """
+    factory = choose(kind, name, registry)
+    allowed = list(inspect.signature(factory).parameters)[len(args) :]
+    for option in options:
+        if option not in allowed:
+            raise unknown(f"option of {kind} {name!r}:", option, allowed)
+    return factory(*args, **options)

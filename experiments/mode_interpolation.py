@@ -4,7 +4,7 @@
 What is kept, one file of arrays a stage (members are problem x seed, problems outermost):
 
     control_*           the paper's sampler with the exact score of each problem
-    one_d, two_d        parameters at each number of steps asked for
+    one_d_N, two_d_N    parameters after N steps
     *_laws              the modes of the problems
     *_samples           samples x and late variances of x0_hat: of every member; of the base problem
       along its
@@ -55,7 +55,9 @@ def _stages(config) -> dict[str, list[str]]:
     return {
         "gaussians": [*ensembles, "one_d_ddim_samples", "two_d", "two_d_samples"],
         "recursion": [f"recursion_{i}{kind}" for i in generations for kind in ("", "_samples")],
-        "pictures": [f"{verb} {name}" for name in config.pictures.sets for verb in ("train", "sample")],
+        "pictures": [
+            f"{verb} {name}" for name in config.pictures.sets for verb in ("train", "sample")
+        ],
     }
 
 
@@ -117,8 +119,10 @@ def one_d(config, run, problems: list[Problem]) -> None:
     toy = toy_ddpm.make_toy(config, dim=1)
     keep_laws(run, "one_d", problems)
     members = draw_members(config, problems, config.num_seeds)
+    steps = snapshot_steps(config)
+    run.arrays("one_d_steps", lambda: {"steps": np.asarray(steps)})
     *_, last = snapshots = toy_ddpm.fit_members(
-        run, "one_d", toy, members, config.train.batch_size, config.one_d.snapshots
+        run, "one_d", toy, members, config.train.batch_size, steps
     )
     sample_problems(config, run, "one_d", toy, last, problems, config.one_d.num_samples)
     base = [jax.tree.map(lambda leaf: leaf[: config.num_seeds], params) for params in snapshots]
@@ -126,6 +130,13 @@ def one_d(config, run, problems: list[Problem]) -> None:
     detect(config, run, toy, base[-1])
     score(config, run, toy, problems[0].target, base[-1])
     paths(config, run, toy, base[-1])
+
+
+def snapshot_steps(config) -> tuple[int, ...]:
+    """Return the numbers of steps after which the 1-D nets are looked at; the last is the
+    training's."""
+    last = config.train.num_steps
+    return (*(steps for steps in config.one_d.snapshots if steps < last), last)
 
 
 def keep_laws(run, name: str, problems: list[Problem]) -> None:

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from dfx import data, fields, losses, nets, schedules, solvers, train
+from dfx.runs import say
 from dfx.targets import shapes as simple_shapes
 from experiments import judge
 from experiments.toy_ddpm import step_number
@@ -109,9 +110,8 @@ def fit(config, run, name, net, schedule, images):
     average = train.ema.constant(settings.ema)
     params_key, key, order = jax.random.split(jax.random.key(config.seed + 11), 3)
     state = train.init_state(net.init(params_key), optimizer, key, average)
-    checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash)
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
+    checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash, warn=say)
+    state = checkpoints.restore(state) or state
     with run.progress(steps, f"train {name}", initial=int(state.step)) as bar:
 
         def on_chunk(state, metrics, done):

@@ -9,6 +9,7 @@ that has its file is not done again.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx import data, fields, losses, nets, schedules, solvers, targets, train
+from dfx.runs import say
 
 
 class Toy(NamedTuple):
@@ -86,36 +88,47 @@ def fit_members(
       snapshots: increasing numbers of steps; the last is the length of the training.
     """
     template = jax.eval_shape(lambda keys: jax.vmap(toy.net.init)(keys), members.keys)
-    stored = run.arrays(name, lambda: _fit(run, name, toy, members, batch_size, snapshots))
-    return [_unflatten(template, stored, f"{steps}/") for steps in snapshots]
+    advance = _trainer(run, name, toy, members, batch_size, snapshots[-1])
+    stored = [run.arrays(f"{name}_{n}", functools.partial(advance, n)) for n in snapshots]
+    return [_unflatten(template, arrays) for arrays in stored]
 
 
-def _fit(run, name, toy, members, batch_size, snapshots) -> dict[str, np.ndarray]:
-    checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash)
-    state = _first_state(toy, members.keys)
-    state = checkpoints.restore(state) if checkpoints.latest() is not None else state
-    batch_fn = _batches(batch_size)
-    stored = {}
-    with run.progress(snapshots[-1], name, initial=int(state.step[0])) as bar:
+def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
+    """Return the function that trains on to a number of steps and returns the parameters there.
 
-        def on_chunk(state, metrics, done):
-            loss = metrics["loss"].mean(axis=0)
-            run.log(name, done, loss=loss)
-            bar.update(len(metrics["loss"]), loss=loss.mean())
+    It goes on from where it was, or from the last checkpoint; from the start if that is past the
+    steps asked for, which happens when the file of a snapshot was lost.
+    """
+    mesh = _mesh(len(members.keys))
+    first = train.spread(_first_state(toy, members.keys), mesh)
+    source = train.spread(tuple(members), mesh)
+    checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash, warn=say)
+    held = []
 
-        for steps in snapshots:
+    def advance(steps: int) -> dict[str, np.ndarray]:
+        state = held.pop() if held else checkpoints.restore(first) or first
+        behind = state.step[0] > steps
+        state = first if behind else state
+        with run.progress(last, name, initial=int(state.step[0])) as bar:
+
+            def on_chunk(state, metrics, done):
+                loss = metrics["loss"].mean(axis=0)
+                run.log(name, done, loss=loss)
+                bar.update(len(metrics["loss"]), loss=loss.mean())
+
             state = train.fit(
-                toy.step,
-                state,
-                batch_fn,
-                steps,
-                toy.chunk,
-                on_chunk,
-                data=(members.points, members.sizes, members.keys),
-                checkpoints=checkpoints,
-            )
-            stored |= _flatten(state.params, f"{steps}/")
-    return stored
+                toy.step, state, _batches(batch_size), steps, toy.chunk, on_chunk,
+                data=source, checkpoints=None if behind else checkpoints,
+            )  # fmt: skip
+        held.append(state)
+        return _flatten(state.params)
+
+    return advance
+
+
+def _mesh(num_members: int) -> jax.sharding.Mesh:
+    """The members lie on as many of the devices as share them evenly."""
+    return train.device_mesh(jax.devices()[: math.gcd(num_members, jax.device_count())])
 
 
 @functools.cache
@@ -148,7 +161,7 @@ def net_field(toy: Toy, params: Any) -> fields.NetField:
     return fields.from_net(toy.net, params, "eps", time=step_number(toy.schedule.num_steps))
 
 
-@functools.cache  # one function object for each table, so that what is compiled for it is found again
+@functools.cache  # one function object a table, so that what is compiled for it is found again
 def step_number(num_steps: int) -> Callable:
     """Return the function from a level to its step number 0..num_steps - 1, what the paper's net
     takes as t."""
@@ -171,7 +184,9 @@ def ancestral(schedule: schedules.DiscreteVP, start_index: int) -> Sampler:
 
 def ddim(schedule: schedules.DiscreteVP, start_index: int, num_steps: int) -> Sampler:
     """Return DDIM on equal steps of time over the same range."""
-    times = schedules.grids.uniform(schedule, num_steps, start=schedule.time_of_index(start_index - 1))
+    times = schedules.grids.uniform(
+        schedule, num_steps, start=schedule.time_of_index(start_index - 1)
+    )
     return Sampler(times[0], solvers.ddim(schedule, times))
 
 
@@ -214,13 +229,13 @@ def sample_field(schedule, field, key, sampler, shape, windows) -> tuple[np.ndar
     return np.asarray(x), np.asarray(variance)
 
 
-def _flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+def _flatten(tree: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {prefix + _name(path): np.asarray(leaf) for path, leaf in leaves}
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def _unflatten(template: Any, stored: dict[str, np.ndarray], prefix: str) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, _: stored[prefix + _name(path)], template)
+def _unflatten(template: Any, stored: dict[str, np.ndarray]) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: stored[_name(path)], template)
 
 
 def _name(path) -> str:

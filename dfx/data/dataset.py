@@ -82,9 +82,7 @@ _CIFAR_LAYOUTS = (parquet.LAYOUT, cifar_binary.LAYOUT, arrays.LAYOUT, folder.LAY
 REGISTRY: dict[str, Source] = {
     "digits": Source(shape=(8, 8, 1), num_classes=10, embedded=digits.read),
     "mnist": Source(_MNIST_LAYOUTS, ("mnist", "MNIST/raw"), (28, 28, 1), 10),
-    "fashion_mnist": Source(
-        _MNIST_LAYOUTS, ("fashion_mnist", "FashionMNIST/raw"), (28, 28, 1), 10
-    ),
+    "fashion_mnist": Source(_MNIST_LAYOUTS, ("fashion_mnist", "FashionMNIST/raw"), (28, 28, 1), 10),
     "cifar10": Source(
         _CIFAR_LAYOUTS,
         ("cifar10", "cifar-10-batches-bin", "plain_text", "cifar-10-batches-py"),

@@ -26,9 +26,9 @@ SIGMA_DATA = 0.5
 
 def _edm(level: Level):
     """F of D = c_skip X + c_out F, X = x / alpha (Karras et al. 2022, eq. 7; sigma / alpha)."""
-    ratio = level.sigma / level.alpha
-    root = (ratio**2 + SIGMA_DATA**2) ** 0.5
-    return ratio / (SIGMA_DATA * root), -SIGMA_DATA / root
+    # Multiplied by alpha throughout: sigma / alpha overflows where next to nothing of x0 is left.
+    root = (level.sigma**2 + (SIGMA_DATA * level.alpha) ** 2) ** 0.5
+    return level.sigma / (SIGMA_DATA * root), -SIGMA_DATA * level.alpha / root
 
 
 _PAIRS = {

@@ -17,16 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.fields.convert import convert, pair
+from dfx.pytree import pytree
 from dfx.schedules.schedule import Level
 
 #: Marks a part of a record that belongs to the compiled program instead of its arguments.
 STATIC = {"static": True}
 
-#: Marks a part of a record that belongs to the compiled program instead of its arguments.
-STATIC = {"static": True}
 
-
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Static:
     """A plain function as a pytree without leaves; the same object is the same program."""
@@ -42,7 +40,7 @@ def as_pytree(f: Callable) -> Callable:
     return Static(f) if jax.tree_util.all_leaves([f]) else f
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class OracleField:
     """The exact denoiser of a target; `target.denoise(x, level)` gives it.
@@ -58,7 +56,7 @@ class OracleField:
         return self.target.denoise(x, level)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class FunctionField:
     """A denoiser from any callable (x, level) -> prediction; made by `from_function`."""
@@ -70,7 +68,7 @@ class FunctionField:
         return _to_denoiser(self.function(x, level), x, level, self.prediction)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class NetField:
     """A denoiser from a net `apply(params, x, t[, cond])`; made by `from_net`.
@@ -95,7 +93,7 @@ class NetField:
         return _to_denoiser(self.apply(self.params, x, t, *args), x, level, self.prediction)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """A field seen as another prediction type; made by `as_prediction`."""

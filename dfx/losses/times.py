@@ -17,9 +17,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from dfx.errors import PersonError
+from dfx.errors import PersonError, call
 from dfx.schedules import Schedule, t_of_log_snr
-from dfx.schedules.registry import call
 
 
 @dataclasses.dataclass(frozen=True)

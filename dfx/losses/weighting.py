@@ -18,10 +18,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from dfx.errors import call
 from dfx.fields import pair
 from dfx.losses.times import check_positive
 from dfx.schedules import Level
-from dfx.schedules.registry import call
 
 Weighting = Callable[[Level, str], jax.Array]
 

@@ -15,7 +15,7 @@ from dfx.metrics.distances import (
     sliced_wasserstein,
     wasserstein_1d,
 )
-from dfx.metrics.intervals import Interval, bootstrap, mean_interval, wilson
+from dfx.metrics.intervals import Interval, bootstrap, wilson
 from dfx.metrics.modes import (
     Between,
     between_modes,
@@ -40,7 +40,6 @@ __all__ = [
     "hallucinated",
     "hallucinated_fraction",
     "keep_lowest",
-    "mean_interval",
     "mode_shares",
     "nearest_mode",
     "pair_counts",

@@ -1,4 +1,7 @@
-"""Confidence intervals: of a mean over seeds, of a fraction, and of any statistic by resampling."""
+"""Confidence intervals of a fraction, and of any statistic by resampling.
+
+That of a mean over seeds is `dfx.runs.mean_interval`, beside the claims that rest on it.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +19,6 @@ class Interval(NamedTuple):
     estimate: np.ndarray
     low: np.ndarray
     high: np.ndarray
-
-
-def mean_interval(values, level: float = 0.95, axis: int = 0) -> Interval:
-    """Return the mean over an axis with Student's interval: mean +- t_{n-1} s / sqrt(n).
-
-    Exact for independent normal values; the usual interval over n >= 2 seeds.
-
-    Args:
-      values: any shape; n is its length along `axis`.
-      level: the probability of covering the true mean, in (0, 1).
-
-    Raises:
-      ValueError: fewer than two values, or a level outside (0, 1).
-    """
-    values = np.asarray(values, np.float64)
-    n = values.shape[axis]
-    if n < 2:
-        raise ValueError(f"an interval of the mean needs 2 or more values, got {n}")
-    mean, std = values.mean(axis), values.std(axis, ddof=1)
-    half = stats.t.ppf(_upper(level), n - 1) * std / np.sqrt(n)
-    return Interval(mean, mean - half, mean + half)
 
 
 def wilson(count, num_trials, level: float = 0.95) -> Interval:
@@ -72,7 +54,7 @@ def bootstrap(
     """Return a statistic with its percentile bootstrap interval (Efron 1979).
 
     The interval covers at about its level for a smooth statistic of many samples; with fewer than
-    some 20 it is too short, and a mean over seeds wants `mean_interval`.
+    some 20 it is too short, and a mean over seeds wants `dfx.runs.mean_interval`.
 
     Args:
       key: a typed key.

@@ -38,9 +38,7 @@ class ConvClassifier(nn.Module):
     num_features: int
 
     def setup(self):
-        conv = partial(
-            nn.Conv, kernel_size=(3, 3), strides=2, padding=1, kernel_init=lecun_normal
-        )
+        conv = partial(nn.Conv, kernel_size=(3, 3), strides=2, padding=1, kernel_init=lecun_normal)
         self.conv1 = conv(self.width)
         self.conv2 = conv(2 * self.width)
         self.hidden = nn.Dense(self.num_features, kernel_init=lecun_normal)

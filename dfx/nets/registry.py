@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dfx.errors import choose
+from dfx.errors import call
 from dfx.nets.dit import dit
 from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
 from dfx.nets.net import Net
@@ -28,6 +28,6 @@ def make(name: str, size: Any, **options) -> Net:
     True
 
     Raises:
-      PersonError: the name is not in `REGISTRY`.
+      PersonError: the name is not in `REGISTRY`, or an option is not one of the maker's.
     """
-    return choose("net", name, REGISTRY)(size, **options)
+    return call("net", name, REGISTRY, size, **options)

@@ -66,9 +66,7 @@ class Run:
         """Say which stages there are, so that progress can show "2/7" beside a stage's label."""
         self._plan = labels
 
-    def arrays(
-        self, name: str, compute: Callable[[], Mapping[str, Any]]
-    ) -> dict[str, np.ndarray]:
+    def arrays(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Return the arrays kept under `name`; if there are none yet, compute and keep them.
 
         A run that was killed calls `compute` only for what is missing. A damaged file is named in a

@@ -13,10 +13,9 @@ from numbers import Real
 
 import numpy as np
 
-from dfx.errors import PersonError
+from dfx.errors import PersonError, call
 from dfx.schedules.derived import log_snr, t_of_log_snr
 from dfx.schedules.discrete import DiscreteVP
-from dfx.schedules.registry import call
 from dfx.schedules.schedule import Schedule
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
-from dfx.errors import PersonError, choose, unknown
+from dfx.errors import PersonError, call
 from dfx.schedules.continuous import (
     EDM,
     VE,
@@ -71,21 +69,6 @@ def check(schedule: Schedule, num_times: int = 65) -> Schedule:
         falls = np.diff(level.log_snr) < 0
     _require(falls, t[1:], schedule, "log-SNR must fall from the data to the noise")
     return schedule
-
-
-def call(kind: str, name: str, registry: dict, *args, **options) -> Any:
-    """Return `registry[name](*args, **options)`.
-
-    Raises:
-      PersonError: the name is not in the registry or an option is not one of the factory's; the
-        nearest is named.
-    """
-    factory = choose(kind, name, registry)
-    allowed = list(inspect.signature(factory).parameters)[len(args) :]
-    for option in options:
-        if option not in allowed:
-            raise unknown(f"option of {kind} {name!r}:", option, allowed)
-    return factory(*args, **options)
 
 
 def _require(holds, t, schedule, rule: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dfx.schedules.registry import call
+from dfx.errors import call
 from dfx.solvers.ddim import ddim
 from dfx.solvers.ddpm import ddpm
 from dfx.solvers.euler import euler, euler_maruyama

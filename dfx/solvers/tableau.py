@@ -8,7 +8,8 @@ lane 0, and then replaces the lanes by linear combinations,
     lane_l <- sum over sources of coef[l, source] * source,   source = a lane, an output, or fresh
     noise.
 
-A lane without any key stays as it is.
+A lane that no row has a key for stays as it is; a lane that only other rows have keys for is not
+needed after this row.
 
 Lane 0 holds the point that is evaluated next and, at the end, the answer; the number of rows is the
 number of field evaluations. A key (lane, source) that is absent is a zero by structure: it costs
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
+from dfx.pytree import pytree
 
 #: The source of fresh standard normal noise.
 NOISE = -1
@@ -45,7 +47,7 @@ class Rows(NamedTuple):
     coef: dict
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Tableau:
     """A fixed-step solver on a grid.

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dfx.pytree import pytree
 from dfx.targets.arithmetic import closeness, einsum, residual, split, sum_rows
 
 #: The largest dimension in which distances are computed by differences rather than products.
@@ -64,7 +65,7 @@ class _Rest(NamedTuple):
         return self.first / (1 + self.total)[:, None]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Empirical:
     """The uniform distribution on a set of points.

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
+from dfx.pytree import pytree
 from dfx.targets import components as seen_from
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Mixture:
     """A mixture of k Gaussians in d dimensions; use the constructors below.

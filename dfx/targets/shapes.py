@@ -1,8 +1,9 @@
-"""Simple shapes: pictures of a triangle, a square and a pentagon, each in its own third of the width.
+"""Simple shapes: pictures of a triangle, a square and a pentagon, each in its own third of the
+width.
 
-Each shape is there with probability 1/2, at a random place of its column; pictures without any shape are
-not drawn. So no picture of the data shows a shape twice, or outside its column: a generated one that does is
-impossible, and `detect` counts it.
+Each shape is there with probability 1/2, at a random place of its column; pictures without any
+shape are not drawn. So no picture of the data shows a shape twice, or outside its column: a
+generated one that does is impossible, and `detect` counts it.
 
 Source: Aithal et al. 2024, arXiv 2406.09358; sizes from its code.
 """
@@ -23,7 +24,8 @@ from dfx.errors import PersonError
 KINDS = ("triangle", "square", "pentagon")
 #: The smallest picture in which the three kinds differ by several pixels.
 MIN_SIZE = 28
-#: A component is a shape if the best template shares this part (intersection over union) with it ...
+#: A component is a shape if the best template shares this part (intersection over union) with it
+...
 MATCH = 0.7
 #: ... and noise if it has less than this part of a shape's pixels.
 NOISE = 0.25
@@ -52,7 +54,8 @@ class Seen(NamedTuple):
 
 
 def draw(key, n: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures uint8 (n, size, size, 1), 0 black and 255 white, and which shapes they show, bool (n, 3).
+    """Return pictures uint8 (n, size, size, 1), 0 black and 255 white, and which shapes they show,
+    bool (n, 3).
 
     Args:
       key: a typed key; picture i is the same for every n.
@@ -68,7 +71,9 @@ def draw(key, n: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
     def one(key):
         which, row, column = jax.random.split(key, 3)
-        present = jax.random.randint(which, (), 1, 8, jnp.int32)  # all but the empty subset, equally
+        present = jax.random.randint(
+            which, (), 1, 8, jnp.int32
+        )  # all but the empty subset, equally
         down = jax.random.randint(row, (3,), 0, 3 * width - height + 1, jnp.int32)
         # The last pixel of a column stays black, so that shapes of two columns never touch.
         along = jax.random.randint(column, (3,), 0, width - templates.shape[2], jnp.int32)
@@ -86,8 +91,8 @@ def draw(key, n: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
 def detect(pictures) -> Seen:
     """Return what pictures show: the shapes by column and kind, and what is none of them.
 
-    A picture is cut at half its brightness into connected components. A component counts as the kind whose
-    template overlaps it best, in the column of its centre. Exact on drawn pictures.
+    A picture is cut at half its brightness into connected components. A component counts as the
+    kind whose template overlaps it best, in the column of its centre. Exact on drawn pictures.
 
     Args:
       pictures: uint8 in 0..255, or floats in [-1, 1], shape (n, size, size, 1) or (n, size, size).
@@ -142,9 +147,7 @@ def _templates(size: int) -> np.ndarray:
     side = _side(size)
     masks = [_regular(corners, side**2) for corners in (3, 4, 5)]
     height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
-    return np.stack(
-        [np.pad(m, ((0, height - m.shape[0]), (0, width - m.shape[1]))) for m in masks]
-    )
+    return np.stack([np.pad(m, ((0, height - m.shape[0]), (0, width - m.shape[1]))) for m in masks])
 
 
 def _side(size: int) -> int:

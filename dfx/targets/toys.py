@@ -1,7 +1,8 @@
-"""Toy laws of one and two dimensions. All are Gaussian mixtures, so every oracle is exact for all of them.
+"""Toy laws of one and two dimensions. All are Gaussian mixtures, so every oracle is exact for all
+of them.
 
-The curves and the checkerboard are mixtures of many narrow components; what is sampled is that mixture itself,
-not a limit of it, so samples and oracles belong to one law.
+The curves and the checkerboard are mixtures of many narrow components; what is sampled is that
+mixture itself, not a limit of it, so samples and oracles belong to one law.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dfx.errors import PersonError, choose
+from dfx.errors import PersonError, call
 from dfx.targets.mixture import Mixture
 
 
 def modes_1d(means=(1.0, 2.0, 3.0), std: float = 0.05) -> Mixture:
-    """Return the equal mixture of N(m, std^2) in one dimension; Aithal et al. 2024 use {1,2,3} and {1,2,4,5}."""
+    """Return the equal mixture of N(m, std^2) in one dimension; Aithal et al. 2024 use {1,2,3} and
+    {1,2,4,5}."""
     return Mixture.isotropic(np.asarray(means, np.float64)[:, None], std)
 
 
@@ -28,8 +30,8 @@ def grid_2d(
       side: modes along an axis.
       spacing: between neighbours.
       std: of each mode.
-      standardise: divide all by sqrt(std^2 + spacing^2 (side^2 - 1) / 12), the standard deviation of a
-        coordinate; 2.829 for 5 x 5 with spacing 2, as in Aithal et al. 2024.
+      standardise: divide all by sqrt(std^2 + spacing^2 (side^2 - 1) / 12), the standard deviation
+        of a coordinate; 2.829 for 5 x 5 with spacing 2, as in Aithal et al. 2024.
     """
     scale = _grid_std(side, spacing, std) if standardise else 1.0
     return Mixture.isotropic(_square(side, spacing) / scale, std / scale)
@@ -38,7 +40,8 @@ def grid_2d(
 def rotated_grid_2d(
     side: int = 5, spacing: float = 2.0, std: float = 0.05, standardise: bool = True
 ) -> Mixture:
-    """Return the grid turned by 45 degrees and shrunk by sqrt(2): (x, y) goes to ((x + y) / 2, (y - x) / 2).
+    """Return the grid turned by 45 degrees and shrunk by sqrt(2): (x, y) goes to ((x + y) / 2, (y -
+    x) / 2).
 
     Neighbours are spacing / sqrt(2) apart; it is divided by the same number as `grid_2d`.
     Source: Aithal et al. 2024, modes 2 {(-2, 0), (-1.5, 0.5), .., (2, 0)}.
@@ -51,7 +54,8 @@ def rotated_grid_2d(
 def rings(radii=(1.0, 2.0), std: float = 0.08, modes_per_unit: float = 8.0) -> Mixture:
     """Return modes at equal angles on concentric circles, with weights in proportion to the radius.
 
-    Neighbours on a circle are about 1 / modes_per_unit apart; with std of that size the rings are smooth.
+    Neighbours on a circle are about 1 / modes_per_unit apart; with std of that size the rings are
+    smooth.
     """
     counts = [max(3, round(2 * np.pi * r * modes_per_unit)) for r in radii]
     means = [r * _circle(2 * np.pi * np.arange(k) / k) for r, k in zip(radii, counts)]
@@ -60,11 +64,15 @@ def rings(radii=(1.0, 2.0), std: float = 0.08, modes_per_unit: float = 8.0) -> M
 
 
 def checkerboard(side: int = 4, cell: float = 1.0, fill: int = 8) -> Mixture:
-    """Return the dark cells of a board around 0, each filled by fill^2 modes with std = cell / fill.
+    """Return the dark cells of a board around 0, each filled by fill^2 modes with std = cell /
+    fill.
 
-    Within a cell the density is flat to 1e-2 away from its border, which is blurred over cell / fill.
+    Within a cell the density is flat to 1e-2 away from its border, which is blurred over cell /
+    fill.
     """
-    corner = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(-1, 2)
+    corner = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(
+        -1, 2
+    )
     dark = corner[corner.sum(-1) % 2 == 0] - side / 2
     inside = _square(fill, 1.0 / fill) + 0.5
     means = cell * (dark[:, None] + inside).reshape(-1, 2)
@@ -80,7 +88,8 @@ def two_moons(std: float = 0.1, modes: int = 40) -> Mixture:
 
 
 def swiss_roll(turns: float = 1.5, std: float = 0.05, modes: int = 120) -> Mixture:
-    """Return an Archimedean spiral, radius from 1/3 to 1 over `turns`, its modes equally spaced in length."""
+    """Return an Archimedean spiral, radius from 1/3 to 1 over `turns`, its modes equally spaced in
+    length."""
     s = np.linspace(0.0, 1.0, 4001)
     curve = (1 + 2 * s[:, None]) / 3 * _circle(2 * np.pi * turns * s)
     length = np.concatenate([[0.0], np.linalg.norm(np.diff(curve, axis=0), axis=1).cumsum()])
@@ -108,7 +117,7 @@ def make(name: str, **options) -> Mixture:
     >>> make("grid_2d").num_components
     25
     """
-    return choose("target", name, REGISTRY)(**options)
+    return call("target", name, REGISTRY, **options)
 
 
 def _square(side: int, spacing: float) -> np.ndarray:

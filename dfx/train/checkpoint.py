@@ -8,11 +8,13 @@ not notice a flipped byte. Nothing is pickled.
 
 from __future__ import annotations
 
-import re
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from dfx.errors import PersonError
 from dfx.train import record as records
@@ -62,7 +64,8 @@ class Checkpoints:
         """Save a state as the checkpoint of `step`, in the background.
 
         The state may be donated as soon as this returns. A checkpoint of the same step or a later
-        one, left by a run that this one has fallen back from, is renamed to `refused-STEP`.
+        one, left by a run that this one has fallen back from, is renamed to `refused-STEP`; what a
+        save that was cut left half-written is removed.
         """
         import orbax.checkpoint as ocp
 
@@ -97,7 +100,8 @@ class Checkpoints:
         """
         steps, refused = self.steps(), []
         for name in self._torn():
-            self.warn(f"checkpoint {name} refused: half-written (in {self.folder})")
+            torn = name.partition(".")[0]
+            self.warn(f"checkpoint {torn} refused: half-written (in {self.folder})")
         for step in reversed(steps):
             try:
                 return self._read(step, template)
@@ -117,10 +121,13 @@ class Checkpoints:
             self._orbax.wait_until_finished()
 
     def _manager(self) -> Any:
-        """Return the orbax manager, made on first use: its import takes over a second."""
+        """Return the orbax manager, made at the first save: its import takes over a second."""
         import orbax.checkpoint as ocp
 
         if self._orbax is None:
+            if jax.process_index() == 0:
+                for name in self._torn():
+                    shutil.rmtree(self.folder / name)
             options = ocp.CheckpointManagerOptions(max_to_keep=self.keep, create=True)
             self._orbax = ocp.CheckpointManager(self.folder, options=options)
         return self._orbax
@@ -138,11 +145,9 @@ class Checkpoints:
             self._manager().reload()
 
     def _torn(self) -> list[str]:
-        """Return the steps whose save was interrupted; orbax never takes them for checkpoints."""
-        if not self.folder.is_dir():
-            return []
-        found = (re.match(r"(\d+)\.orbax-checkpoint-tmp", p.name) for p in self.folder.iterdir())
-        return sorted(match[1] for match in found if match)
+        """Return the names of half-written checkpoints; orbax never takes them for whole ones."""
+        names = [path.name for path in self.folder.glob("*.orbax-checkpoint-tmp*")]
+        return sorted(name for name in names if name.partition(".")[0].isdigit())
 
     def _read(self, step: int, template: State) -> State:
         """Return the state of one checkpoint, verified leaf by leaf, or raise Refused."""

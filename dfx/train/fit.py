@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from dfx.errors import PersonError
+from dfx.errors import PersonError, Stopped
 from dfx.train.checkpoint import Checkpoints
 from dfx.train.ensemble import num_members
 from dfx.train.step import Metrics, State
 
 
-class NonFinite(RuntimeError):
+class NonFinite(Stopped):
     """A loss, a gradient or a parameter became infinite or not a number.
 
     step: the step that showed it (0 for the first). members: which members of an ensemble, else

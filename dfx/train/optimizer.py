@@ -82,9 +82,7 @@ def optimizer(
     return hold(build, numbers)
 
 
-def learning_rate_at(
-    count: Any, numbers: dict[str, Any], schedule: str = "constant"
-) -> jax.Array:
+def learning_rate_at(count: Any, numbers: dict[str, Any], schedule: str = "constant") -> jax.Array:
     """Return the learning rate of step `count` (0 for the first).
 
     learning_rate * min(1, (count + 1) / warmup) * shape((count - warmup) / (total - warmup)),

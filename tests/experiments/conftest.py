@@ -32,7 +32,7 @@ def validate(config):
     checks.positive("config.train.num_steps", config.train.num_steps)
     checks.one_of("config.solver", config.solver, ("ddim", "heun"))
 '''
-EXPERIMENT = '''
+EXPERIMENT = """
 import time
 import numpy as np
 from dfx.errors import PersonError
@@ -54,8 +54,8 @@ def stage(config, run, name, value):
         time.sleep(PAUSE)
     DONE.append(name)
     return {"x": value}
-'''
-ANALYSIS = '''
+"""
+ANALYSIS = """
 import sys
 import analysis
 from dfx.runs import above, from_seeds, read_run
@@ -69,9 +69,9 @@ def analyse(folder):
 
 if __name__ == "__main__":
     sys.exit(analysis.main(analyse))
-'''
+"""
 # The command line with the study above, without the seconds that JAX takes to start.
-DRIVER = '''
+DRIVER = """
 import sys
 sys.path.insert(0, {root!r})
 import configs, experiments, analysis
@@ -85,7 +85,7 @@ experiments.sheep.PAUSE = {pause}
 status = cli.main(sys.argv[1:])
 print("jax" in sys.modules, file=sys.stderr)
 sys.exit(status)
-'''
+"""
 
 
 @pytest.fixture

@@ -134,9 +134,7 @@ def test_kill_9_and_the_same_command_again_end_with_the_same_bytes(studies, driv
         assert (home / "a" / name).read_bytes() == (home / "whole" / name).read_bytes()
     whole, killed = read_run(home / "whole"), read_run(home / "a")
     for stage in whole.stages():
-        np.testing.assert_array_equal(
-            killed.metrics(stage)["mean"], whole.metrics(stage)["mean"]
-        )
+        np.testing.assert_array_equal(killed.metrics(stage)["mean"], whole.metrics(stage)["mean"])
 
 
 def test_compiled_programs_are_kept_in_the_users_cache_unless_a_folder_is_named(monkeypatch):

@@ -1,4 +1,5 @@
-"""The study's own mathematics: its control, its filter, its counts (U3, U6 of the paper's check list)."""
+"""The study's own mathematics: its control, its filter, its counts (U3, U6 of the paper's check
+list)."""
 
 import jax
 import numpy as np
@@ -9,13 +10,13 @@ from configs import mode_interpolation as configs
 from dfx import fields, metrics, targets
 from experiments import mode_recursion, toy_ddpm
 
-MODES, STD = (1.0, 2.0, 3.0), 0.05
+MODES, STD = np.array([[1.0], [2.0], [3.0]]), 0.05
 
 
 @pytest.fixture(scope="module")
 def control():
     """50,000 samples of {1, 2, 3} by the paper's sampler with the exact score."""
-    config, target = configs.get_config("default"), targets.modes_1d(MODES, STD)
+    config, target = configs.get_config("default"), targets.modes_1d(MODES[:, 0], STD)
     schedule = toy_ddpm.make_schedule(config)
     sampler = toy_ddpm.ancestral(schedule, 1000)
     field, key = fields.oracle(target), jax.random.key(0)
@@ -23,23 +24,23 @@ def control():
 
 
 def test_exact_score_sampler_puts_no_sample_beyond_six_standard_deviations(control):
-    distance = metrics.nearest_mode(control[0], np.asarray(MODES)[:, None], STD)[1]
+    distance = metrics.nearest_mode(control[0], MODES, STD)[1]
     assert distance.max() < 6
 
 
 def test_exact_score_sampler_gives_each_mode_a_third(control):
     # 3 standard errors of a share of 1/3 in 50,000: 0.0063.
-    np.testing.assert_allclose(metrics.mode_shares(control[0], np.asarray(MODES)[:, None]), 1 / 3, atol=0.0063)
+    np.testing.assert_allclose(metrics.mode_shares(control[0], MODES), 1 / 3, atol=0.0063)
 
 
 def test_large_variance_shrinks_the_modes_to_0_047(control):
     # The paper's last steps are coarse at this scale; 0.0005 is 3 standard errors and rounding.
-    spread = metrics.within_mode_std(control[0], np.asarray(MODES)[:, None], STD, pooled=True)
+    spread = metrics.within_mode_std(control[0], MODES, STD, pooled=True)
     assert abs(spread - 0.047) < 0.001
 
 
 def test_starting_at_step_300_gives_the_same_law_as_at_1000(control):
-    config, target = configs.get_config("default"), targets.modes_1d(MODES, STD)
+    config, target = configs.get_config("default"), targets.modes_1d(MODES[:, 0], STD)
     schedule = toy_ddpm.make_schedule(config)
     sampler = toy_ddpm.ancestral(schedule, 300)
     field, key = fields.oracle(target), jax.random.key(1)
@@ -72,7 +73,9 @@ def test_uniform_points_are_nearer_to_edges_with_probability_0_414():
     edges, diagonals = statistics.segments(modes)
     assert (len(edges), len(diagonals)) == (40, 32)
     x = np.random.default_rng(0).uniform(0, 4, (20_000, 2))
-    near = statistics.segment_distance(x, edges).min(1) < statistics.segment_distance(x, diagonals).min(1)
+    near = statistics.segment_distance(x, edges).min(1) < statistics.segment_distance(
+        x, diagonals
+    ).min(1)
     # The bisector of 45 degrees leaves four triangles of height tan(22.5 deg) / 2 to the edges.
     expected = np.tan(np.pi / 8)
     assert abs(near.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / len(x))

@@ -2,8 +2,6 @@
 
 import itertools
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np

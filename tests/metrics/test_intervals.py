@@ -8,34 +8,6 @@ from scipy import stats
 from dfx import metrics
 
 
-def test_an_interval_of_two_values_has_the_tables_factor():
-    # Student's t for one degree of freedom at 97.5 %: 12.706.
-    interval = metrics.mean_interval([1.0, 3.0])
-    assert interval.estimate == 2
-    assert interval.high - 2 == pytest.approx(12.7062, abs=1e-4)
-    assert 2 - interval.low == pytest.approx(12.7062, abs=1e-4)
-
-
-@pytest.mark.parametrize(("n", "level"), [(3, 0.95), (8, 0.95), (5, 0.8)])
-def test_the_t_interval_covers_the_mean_as_often_as_it_says(n, level):
-    trials = 20_000
-    values = np.random.default_rng(n).normal(3.0, 2.0, (n, trials))
-    _, low, high = metrics.mean_interval(values, level)
-    covered = np.mean((low <= 3.0) & (high >= 3.0))
-    # Binomial: 4 standard errors.
-    assert abs(covered - level) < 4 * np.sqrt(level * (1 - level) / trials)
-
-
-def test_the_axis_of_an_interval_is_the_one_that_is_averaged():
-    values = np.random.default_rng(0).normal(size=(4, 6))
-    for part, whole in zip(
-        metrics.mean_interval(values.T, axis=1), metrics.mean_interval(values, axis=0)
-    ):
-        np.testing.assert_allclose(part, whole, rtol=1e-14)
-    one = metrics.mean_interval(values[:, 2])
-    assert one.high == pytest.approx(metrics.mean_interval(values).high[2], rel=1e-14)
-
-
 @pytest.mark.parametrize(
     ("count", "n", "low", "high"),
     [
@@ -112,8 +84,6 @@ def test_bootstrap_of_a_vector_has_its_shape():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: metrics.mean_interval([1.0]), "2 or more values, got 1"),
-        (lambda: metrics.mean_interval([1.0, 2.0], level=95), "level is 95, allowed"),
         (lambda: metrics.wilson(3, 2), "3.0 hits of 2.0 trials"),
         (lambda: metrics.wilson(0, 0), "0.0 hits of 0.0 trials"),
         (lambda: metrics.wilson(-1, 2), "-1.0 hits"),

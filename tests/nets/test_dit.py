@@ -80,7 +80,7 @@ def test_it_is_the_adaln_zero_forward_pass():
     out = APPLY(params, from_patches(jnp.asarray(tokens), PATCH, (3, *SHAPE)), jnp.asarray(t))
     expected = numpy_forward(params, tokens, t)
     # Float64, but the softmax of the attention is computed in float32.
-    np.testing.assert_allclose(to_patches(out, PATCH), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(to_patches(out, PATCH), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_it_starts_as_the_zero_function():

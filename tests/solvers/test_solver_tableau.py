@@ -10,6 +10,7 @@ import pytest
 from dfx import schedules, solvers
 from dfx.errors import PersonError
 from dfx.solvers import NOISE, Recorder, merge, output, pad, stack, unstack
+from dfx.solvers.tableau import assemble
 
 SCHEDULE = schedules.VPLinear()
 GRID = np.linspace(0.95, 0.0, 7)
@@ -95,3 +96,27 @@ def test_the_registry_says_order_cost_and_source():
         assert tableau.num_rows == 5 * solver.evaluations
         assert tableau.stochastic == solver.stochastic
         assert solver.order >= 1 and solver.source
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("length", [6, 7, 8])
+def test_rows_run_in_order_whatever_their_period(length, bent):
+    """Three kinds of rows in turn, with up to two rows left over; the noise of row i is i + 1."""
+    level = SCHEDULE.at(0.5)
+    kinds = [
+        {(0, 0): 0.9, (0, output(0)): 0.3, (1, 1): 1.1},
+        {(0, 0): 0.8, (0, NOISE): 0.1, (0, 1): 0.2, (1, 1): 1.0},
+        {(0, 0): 1.1, (1, 0): 0.4, (1, output(0)): -0.5, (1, NOISE): 0.2},
+    ]
+    rows = [solvers.Rows(level, kinds[i % 3]) for i in range(length)]
+    tableau = assemble({(0, 0): 1.0, (1, 0): 0.5}, rows)
+    assert (len(tableau.phases), len(tableau.tail)) == (3, length % 3)
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    lanes = [x, 0.5 * x]
+    for i, row in enumerate(rows):
+        sources = {0: lanes[0], 1: lanes[1], NOISE: i + 1.0, output(0): bent.numpy(lanes[0], level)}
+        terms = [(lane, weight * sources[source]) for (lane, source), weight in row.coef.items()]
+        lanes = [sum(term for to, term in terms if to == lane) for lane in (0, 1)]
+    for phases in (None, 1):
+        end = solvers.sample(tableau, bent.jax, x, noise=lambda row: row + 1.0, phases=phases)
+        np.testing.assert_allclose(end, lanes[0], rtol=1e-12)

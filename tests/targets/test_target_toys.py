@@ -41,8 +41,8 @@ def test_rings_have_equal_mass_for_equal_length():
 def test_checkerboard_is_flat_in_dark_cells_and_empty_in_light_ones():
     board = targets.checkerboard()
     inside = np.random.default_rng(0).uniform(0.3, 0.7, (50, 2))
-    dark = np.exp(board.log_prob(np.float32(inside + [-2.0, -2.0]), schedules.CLEAN))
-    light = np.exp(board.log_prob(np.float32(inside + [-1.0, -2.0]), schedules.CLEAN))
+    dark = np.exp(board.log_prob(np.float32(inside - np.array([2.0, 2.0])), schedules.CLEAN))
+    light = np.exp(board.log_prob(np.float32(inside - np.array([1.0, 2.0])), schedules.CLEAN))
     # 8 dark cells of area 1; 1% as the docstring says.
     np.testing.assert_allclose(dark, 1 / 8, rtol=0.02)
     assert light.max() < 0.01
@@ -56,7 +56,7 @@ def test_moons_are_one_another_turned_by_half_a_turn():
 def test_swiss_roll_has_equally_spaced_modes_between_its_radii():
     means = targets.swiss_roll().means
     radius, steps = np.linalg.norm(means, axis=1), np.linalg.norm(np.diff(means, axis=0), axis=1)
-    assert (np.diff(radius) > 0).all() and 1 / 3 < radius[0] and radius[-1] < 1
+    assert (np.diff(radius) > 0).all() and radius[0] > 1 / 3 and radius[-1] < 1
     np.testing.assert_allclose(steps, steps.mean(), rtol=1e-2)  # chords of a curve
 
 

@@ -179,6 +179,10 @@ def test_half_written_checkpoint_is_named_and_not_used(folder, lines):
     (folder / "20").rename(folder / "20.orbax-checkpoint-tmp")
     toys.assert_same_bits(opened(folder, lines).restore(state_at(0)), state_at(10))
     assert lines == [f"checkpoint 20 refused: half-written (in {folder})"]
+    checkpoints = opened(folder, lines)
+    checkpoints.save(15, state_at(15))
+    checkpoints.wait()
+    assert not list(folder.glob("*tmp*"))
 
 
 @pytest.mark.parametrize("damage", ["no record", "no data", "empty folder"])
