@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -97,15 +99,15 @@ def shares(run: Record):
     gaps = sorted({*settings.spacings, 1.0})
     by_gap = [one.share("base" if gap == 1.0 else f"spacing_{gap:g}") for gap in gaps]
     fig, axes = style.figure(1, 3, aspect=0.9, sharey=True)
-    panels = (
+    panels: tuple[tuple[Any, Any, str], ...] = (
         (run.arrays("one_d_steps")["steps"], along, "training steps"),
         (sizes, by_size, "training points"),
         (gaps, by_gap, "spacing of modes"),
     )
     for ax, (x, y, label) in zip(axes.flat, panels):
-        for seed in np.transpose(y):
-            ax.plot(x, _visible(seed), ".", color=style.GREY, markersize=4)
-        style.points(ax, x, np.transpose(_visible(y)), linestyle="-", color=IN_SUPPORT)
+        by_seed = np.transpose(_visible(y))
+        ax.plot(x, by_seed.T, ".", color=style.GREY, markersize=4)
+        style.points(ax, x, by_seed, linestyle="-", color=IN_SUPPORT)
         ax.set_xscale("log")
         ax.set_xticks(x, [f"{value:g}" for value in x])
         ax.minorticks_off()
@@ -215,7 +217,7 @@ def variances(run: Record):
     for ax, (samples, title) in zip(axes.flat, panels):
         bad = samples.labels().ravel()
         log_variance = np.log10(samples.variance[0, :, :, column].ravel())
-        edges = np.linspace(*np.quantile(log_variance, (0.0, 1.0)), 60)
+        edges = np.linspace(log_variance.min(), log_variance.max(), 60)
         for group, label, color in (
             (~bad, "in support", IN_SUPPORT),
             (bad, "hallucinated", HALLUCINATED),

@@ -7,6 +7,8 @@ and one that the judge is not sure of for digits.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from analysis import style
@@ -91,40 +93,49 @@ def variances(run: Record, samples, bad, column: int, name: str):
 
 def _claims(run: Record, name: str, scores, bad, judged) -> list[Claim]:
     paper = "Aithal et al. 2024"
-    share = tuple(map(float, metrics.wilson(int(bad.sum()), len(bad))))
     what = "impossible combinations" if name == "shapes" else f"judge below {SURE:g} sure"
-    found = Claim(
-        f"d-{name}", paper, f"{name}: generated pictures, {what}", "> 0", *share,
-        rule=above(1e-3), unit="of samples",
-    )  # fmt: skip
     half, keep = len(bad) // 2, run.config.detection.keep
-    removed = (np.nan, np.nan, np.nan)
-    if bad[:half].any() and bad[half:].any() and not bad[:half].all() and not bad[half:].all():
+    gone = np.zeros(0, bool)  # without bad samples in both halves there is nothing to judge by
+    if not np.isnan([area(scores[:half], bad[:half]), area(scores[half:], bad[half:])]).any():
         threshold = metrics.threshold_keeping(scores[:half], bad[:half], keep)
         gone = scores[half:][bad[half:]] > threshold
-        removed = tuple(map(float, metrics.wilson(int(gone.sum()), len(gone))))
-    detected = Claim(
-        f"5-{name}", f"{paper}, abstract", f"{name}: removed at the threshold that keeps {keep:g}",
-        "> 0.95", *removed, rule=above(0.95), unit="of these",
-    )  # fmt: skip
-    return [found, detected, *_judge_claims(name, judged)]
-
-
-def _judge_claims(name: str, judged) -> list[Claim]:
-    """How far the judge of the digits can be trusted."""
-    if name != "digits":
-        return []
-    wrong = doubtful(judged["real_probabilities"])
-    low = tuple(map(float, metrics.wilson(int(wrong.sum()), len(wrong))))
-    accuracy = float(judged["accuracy"])
-    n = int(judged["num_test"])
-    right = tuple(map(float, metrics.wilson(round(accuracy * n), n)))
-    classes = float(len(np.unique(judged["probabilities"].argmax(1))))
     return [
-        Claim("d-judge", "ours", "digits: accuracy of the judge on the test half", "-", *right,
-              rule=above(0.95), unit="of digits"),
-        Claim("d-real", "ours", f"digits: real ones, judge below {SURE:g} sure", "-", *low,
-              rule=below(0.1), unit="of digits"),
-        Claim("d-classes", "ours", "digits: classes among the samples", "-", *(3 * [classes]),
-              rule=above(judged["probabilities"].shape[1])),
+        Claim(
+            id=f"d-{name}", paper=paper, statement=f"{name}: generated pictures, {what}",
+            paper_value="> 0", rule=above(1e-3), unit="of samples", **share_of(bad),
+        ),
+        Claim(
+            id=f"5-{name}", paper=f"{paper}, abstract", paper_value="> 0.95", rule=above(0.95),
+            statement=f"{name}: removed at the threshold that keeps {keep:g}", unit="of these",
+            **share_of(gone),
+        ),
+        *(_judge_claims(judged) if name == "digits" else []),
+    ]  # fmt: skip
+
+
+def share_of(flags: np.ndarray) -> dict[str, Any]:
+    """Return the share of true flags with its 95% Wilson interval; nan without any flag."""
+    if not len(flags):
+        return {"ours": np.nan, "low": np.nan, "high": np.nan}
+    interval = metrics.wilson(int(flags.sum()), len(flags))
+    return dict(zip(("ours", "low", "high"), map(float, interval)))
+
+
+def _judge_claims(judged) -> list[Claim]:
+    """How far the judge of the digits can be trusted, and whether it sees every class."""
+    classes = len(np.unique(judged["probabilities"].argmax(1)))
+    return [
+        Claim(
+            id="d-judge", paper="ours", statement="digits: the judge is right on the test half",
+            paper_value="-", rule=above(0.95), unit="of digits", **share_of(judged["right"]),
+        ),
+        Claim(
+            id="d-real", paper="ours", statement=f"digits: real ones, judge below {SURE:g} sure",
+            paper_value="-", rule=below(0.1), unit="of digits",
+            **share_of(doubtful(judged["real_probabilities"])),
+        ),
+        Claim(
+            id="d-classes", paper="ours", statement="digits: classes among the samples",
+            paper_value="-", rule=above(10), ours=classes, low=classes, high=classes,
+        ),
     ]  # fmt: skip

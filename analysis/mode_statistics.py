@@ -112,7 +112,7 @@ class Hallucinations:
         threshold chosen.
         """
         scores, labels = self.variance[index, :, :, column], self.labels(index)
-        both_kinds = labels.any(axis=1) & ~labels.all(axis=1)
+        both_kinds = [row.any() and not row.all() for row in labels]
         pairs = np.full((len(scores), 2), np.nan)
         for i in range(len(scores)):
             if both_kinds[i] and both_kinds[i - 1]:
@@ -148,7 +148,8 @@ def control_share(run: Record, name: str) -> tuple[float, float, float]:
     arrays = run.arrays(f"control_{name}")
     _, distance = metrics.nearest_mode(arrays["x"], arrays["means"], float(arrays["std"][0]))
     bad = int((distance > run.config.detection.cut).sum())
-    return tuple(metrics.wilson(bad, len(distance)))
+    share, low, high = metrics.wilson(bad, len(distance))
+    return float(share), float(low), float(high)
 
 
 def slope_ratios(run: Record) -> tuple[np.ndarray, np.ndarray]:

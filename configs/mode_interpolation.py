@@ -16,6 +16,7 @@ Source: Aithal, Maini, Lipton, Kolter (2024), arXiv 2406.09358.
 import functools
 import itertools
 import os
+from typing import Any
 
 from ml_collections import config_dict
 
@@ -91,7 +92,7 @@ def _default() -> config_dict.ConfigDict:
     )
 
 
-_CHANGES = {
+_CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
     "smoke": dict(
         num_seeds=2,

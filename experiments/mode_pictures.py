@@ -54,13 +54,12 @@ def digits(config, run) -> None:
 
     def compute():
         steps, seed = config.pictures.classifier_steps, config.seed + 20
-        classify, accuracy = judge.train_judge(run, sets["train"], sets["test"], steps, seed)
+        classify, right = judge.train_judge(run, sets["train"], sets["test"], steps, seed)
         real = data.to_unit(sets["test"].images)
         return {
             "probabilities": classify(samples["x"]),
             "real_probabilities": classify(real[: len(samples["x"])]),
-            "accuracy": np.asarray(accuracy),
-            "num_test": np.asarray(len(sets["test"])),
+            "right": right,
             "real": sets["test"].images[:64],
         }
 
@@ -88,7 +87,7 @@ def train_and_sample(config, run, name: str, images: np.ndarray) -> dict[str, np
     return run.arrays(f"pictures_{name}", compute)
 
 
-def make_net(settings, shape: tuple[int, ...]) -> nets.Net:
+def make_net(settings, shape: tuple[int, int, int]) -> nets.Net:
     """Return a small transformer; pictures under 16 pixels get half the patch."""
     patch = settings.patch if shape[0] >= 16 else settings.patch // 2
     return nets.dit(

@@ -103,7 +103,7 @@ def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
     first = train.spread(_first_state(toy, members.keys), mesh)
     source = train.spread(tuple(members), mesh)
     checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash, warn=say)
-    held = []
+    held: list[train.State] = []
 
     def advance(steps: int) -> dict[str, np.ndarray]:
         state = held.pop() if held else checkpoints.restore(first) or first
@@ -191,7 +191,14 @@ def ddim(schedule: schedules.DiscreteVP, start_index: int, num_steps: int) -> Sa
 
 
 def sample_members(
-    run, name: str, toy: Toy, params: Any, keys: jax.Array, sampler: Sampler, shape: tuple, windows
+    run,
+    name: str,
+    toy: Toy,
+    params: Any,
+    keys: Sequence[jax.Array] | jax.Array,
+    sampler: Sampler,
+    shape: tuple,
+    windows,
 ) -> dict[str, np.ndarray]:
     """Return samples x (m, n, d) and late variances of x0_hat (m, n, windows), from the run folder
     if there.

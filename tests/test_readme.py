@@ -26,11 +26,12 @@ def spread(samples, target):
 
 
 def test_exact_score_puts_every_sample_at_a_mode(shown):
-    # 6 standard deviations in two dimensions: probability exp(-18) a sample.
+    # In two dimensions a sample is beyond 6 standard deviations with probability exp(-18); the
+    # solver's error at 50 steps is a fraction of one.
     assert spread(shown["exact"], shown["target"]).max() < 6
 
 
-def test_trained_net_puts_most_samples_near_a_mode(shown):
-    # The data fill 25 pi (6 sd)^2 / 4 = 10 % of the square that holds them; an untrained net
-    # leaves the samples spread out.
-    assert (spread(shown["learned"], shown["target"]) < 6).mean() > 0.5
+def test_trained_net_puts_most_samples_at_a_mode(shown):
+    # Within 3 standard deviations are 99% of the data, and 9 pi (3 sd)^2 of the square that holds
+    # them, 37%, which is what samples without structure would have.
+    assert (spread(shown["learned"], shown["target"]) < 3).mean() > 0.7

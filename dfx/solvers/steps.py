@@ -25,7 +25,8 @@ def record(schedule: Schedule, grid) -> tuple[Recorder, list[Level]]:
     Args:
       schedule: the forward process.
       grid: times from the noise to the data, shape (n+1, *tok) where *tok broadcasts against one
-        sample: (n+1,) for one time for all, (n+1, T, 1) for one per token. Tokens may stand still.
+        sample: (n+1,) for one time for all, (n+1, T, 1) for one per token. Tokens may
+        stand still; at sigma = 0 only `ddim` and `ddpm` allow that.
 
     Raises:
       PersonError: fewer than 2 points, not finite, increasing, or outside [0, end_time].

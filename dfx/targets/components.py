@@ -227,22 +227,27 @@ def _weighted(coefficient, mean, low, centre):
 
 def _parts(mixture, mean, low, centre, shift, basis) -> tuple[Part, ...]:
     variance = jnp.asarray(mixture.variance, shift.dtype)[None, :, None]
-    dim = mean.shape[0]
-    if mixture.spectrum is None:
-        return (Part(mean, low, centre, shift, variance, variance.max(1, keepdims=True), dim),)
-    inside = variance + jnp.asarray(mixture.spectrum, shift.dtype).T[:, :, None]
-    if basis is None:
-        return (Part(mean, low, centre, shift, inside, inside.max(1, keepdims=True), dim),)
+    inside, dim = variance, mean.shape[0]
+    if mixture.spectrum is not None:
+        inside = variance + jnp.asarray(mixture.spectrum, shift.dtype).T[:, :, None]
     shared = inside.shape[1] == 1
+    if basis is None:
+        reference = inside if shared else _largest(inside, 1)
+        return (Part(mean, low, centre, shift, inside, reference, dim),)
     w, zero = difference(mean, low, centre), jnp.zeros((1, 1, 1), shift.dtype)
     turned = [einsum("kdr,dkn->rkn", basis, z) for z in (w, shift)]
-    reference = inside if shared else inside.max((0, 1), keepdims=True)
+    reference = inside if shared else _largest(inside, (0, 1))
     first = Part(turned[0], None, zero, turned[1], inside, reference, basis.shape[2])
     if basis.shape[2] == dim:
         return (first,)
     rest = [z - einsum("kdr,rkn->dkn", basis, y) for z, y in zip((w, shift), turned, strict=True)]
     reference = variance if shared else reference
     return first, Part(rest[0], None, zero, rest[1], variance, reference, dim - basis.shape[2])
+
+
+def _largest(variances, axis):
+    """The reference variance; everything holds for any, so it carries no gradient."""
+    return jax.lax.stop_gradient(variances).max(axis, keepdims=True)
 
 
 def _place(entry):

@@ -185,7 +185,8 @@ def _mean(queries, points, block):
     def update(state, points, start):
         top, total, sums = state
         log_weights = _log_weights(queries, points)
-        new = jnp.maximum(top, log_weights.max(1))
+        # The result does not depend on the maximum, so no derivative need pass through it.
+        new = jnp.maximum(top, jax.lax.stop_gradient(log_weights).max(1))
         weights, faded = jnp.exp(log_weights - new[:, None]), jnp.exp(top - new)
         sums = sums * faded[:, None] + _product(weights, points)
         return new, total * faded + weights.sum(1), sums
@@ -202,14 +203,15 @@ def _around_nearest(queries, points, block, second=lambda *_: jnp.zeros(())) -> 
 
     `second`: weights (n, b), centred points (b, d), the nearest (n, d) -> what else is summed.
     """
-    top, index = _nearest(queries, points, block)
+    index = _nearest(queries, points, block)
     nearest = points[index].astype(queries.x.dtype)
     near = nearest - queries.centre
+    top = _log_weight(queries, near)
 
     def sums(points, start):
         numbers = start + jnp.arange(len(points), dtype=jnp.int32)
-        log_weights = _log_weights(queries, points) - top[:, None]
-        weights = jnp.where(numbers == index[:, None], 0, jnp.exp(log_weights))
+        weights = jnp.exp(_log_weights(queries, points) - top[:, None])
+        weights = jnp.where(numbers == index[:, None], 0, weights)
         return weights.sum(1), _first(weights, points, near), second(weights, points, near)
 
     def update(state, points, start):
@@ -222,7 +224,8 @@ def _around_nearest(queries, points, block, second=lambda *_: jnp.zeros(())) -> 
 
 
 def _nearest(queries, points, block):
-    """Return the log weight and the number of the likeliest point, shapes (n,)."""
+    """Return the number of the likeliest point, shape (n,)."""
+    queries = jax.lax.stop_gradient(queries)
 
     def update(state, points, start):
         top, index = state
@@ -232,7 +235,7 @@ def _nearest(queries, points, block):
 
     none = jnp.zeros_like(queries.x[:, 0])
     start = none - jnp.inf, none.astype(jnp.int32)
-    return _fold(update, start, queries.centre, points, block)
+    return _fold(update, start, queries.centre, points, block)[1]
 
 
 def _fold(update, state, centre, points, block):
@@ -249,15 +252,25 @@ def _fold(update, state, centre, points, block):
     return update(state, last - centre, jnp.int32(whole * block)) if len(last) else state
 
 
+def _slopes(queries):
+    variance = queries.sigma**2
+    return queries.alpha * queries.shift / variance, queries.alpha**2 / (2 * variance)
+
+
 def _log_weights(queries, points):
     """Log weights of points (b, d) relative to the centre, up to a constant a query, (n, b)."""
-    variance = queries.sigma**2
-    slope = queries.alpha * queries.shift / variance
-    curvature = queries.alpha**2 / (2 * variance)
+    slope, curvature = _slopes(queries)
     if queries.reference is None:
         return _product(slope, points.T) - curvature * (points**2).sum(1)
     rows = queries.reference.T[:, :, None], slope.T[:, :, None]
     return sum_rows(closeness, points.T[:, None], None, *rows, curvature[None])
+
+
+def _log_weight(queries, near):
+    """The same for one point for each query, (n, d) -> (n,)."""
+    slope, curvature = _slopes(queries)
+    reference = 0.0 if queries.reference is None else queries.reference
+    return closeness(near, None, reference, slope, curvature).sum(1)
 
 
 def _first(weights, points, near):

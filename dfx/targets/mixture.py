@@ -232,7 +232,7 @@ def _denoise_isotropic(seen, x):
     """
     (part,) = seen.parts
     joint = seen_from.log_joint(seen, power=1.0)
-    h = jnp.exp(joint - joint.max(0))
+    h = jnp.exp(joint - jax.lax.stop_gradient(joint).max(0))  # the ratio does not depend on it
     means, variance = part.mean[:, :, 0], part.variance[:, :, 0]
     variance = jnp.broadcast_to(variance, (1, means.shape[1]))
     rows = jnp.concatenate([means, variance, jnp.ones_like(variance)])

@@ -165,7 +165,7 @@ def _regular(corners: int, area: float) -> np.ndarray:
     radius = np.sqrt(2 * area / (corners * np.sin(2 * np.pi / corners)))
     angles = np.pi / 2 + np.pi / corners + 2 * np.pi * np.arange(corners) / corners
     corner = radius * np.stack([np.cos(angles), np.sin(angles)], -1)  # y points down
-    shifts = itertools.product((0.0, 0.5), repeat=2)  # whether an axis has an odd number of pixels
+    shifts = itertools.product((0.0, 0.5), (0.0, 0.5))  # an odd or even number of pixels
     masks = [_inside(corner, shift) for shift in shifts]
     return min(masks, key=lambda mask: abs(mask.sum() - area))
 

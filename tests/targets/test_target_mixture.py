@@ -105,6 +105,17 @@ def test_score_is_the_gradient_of_log_density_and_hessian_its_jacobian(kind):
     np.testing.assert_allclose(known(kind)["hessian"], jacobian, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("kind", ["isotropic", "isotropic shared"])
+def test_derivatives_by_the_parameters_are_shifts_and_heat_flow(kind):
+    # Moving all means by h is moving x by -alpha h; more variance is more noise, the heat equation.
+    mixture = jax.tree.map(jnp.asarray, KINDS[kind][0])
+    rates = jax.jit(jax.jacrev(lambda mixture: mixture.log_prob(POINTS, LEVEL)))(mixture)
+    value, a = known(kind), LEVEL.alpha
+    np.testing.assert_allclose(rates.means.sum(1), -a * value["score"], rtol=1e-10, atol=1e-12)
+    curvature = np.trace(value["hessian"], axis1=1, axis2=2) + (value["score"] ** 2).sum(1)
+    np.testing.assert_allclose(rates.variance.sum(1), a**2 / 2 * curvature, rtol=1e-9, atol=1e-11)
+
+
 @kinds
 def test_tweedie_and_its_second_order_hold(kind):
     value, a, s = known(kind), LEVEL.alpha, LEVEL.sigma
