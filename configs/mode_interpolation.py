@@ -46,7 +46,7 @@ def _default() -> config_dict.ConfigDict:
         # The forward process of the paper's code: ten times the usual beta.
         schedule=dict(num_steps=1000, beta_start=1e-3, beta_end=0.2),
         net=dict(width=128, depth=3),
-        train=dict(num_steps=16_000, batch_size=128, learning_rate=1e-3, chunk=100),
+        train=dict(num_steps=28_000, batch_size=64, learning_rate=1e-3, chunk=100),
         # start_index: the sampler starts at this step of the table; abar = 8e-5 at 300.
         sample=dict(start_index=300, ddim_steps=100),
         detection=dict(cut=6.0, keep=0.96, windows=(5, 10, 20, 30, 50, 100), num_samples=20_000),
@@ -56,10 +56,10 @@ def _default() -> config_dict.ConfigDict:
             data_sizes=(1000, 5000),
             spacings=(0.5, 2.0),
             num_samples=4000,
-            snapshots=(2000, 4000, 8000),
+            snapshots=(3500, 7000, 14_000),
         ),
         two_d=dict(
-            side=5, std=0.05, data_size=100_000, num_steps=10_000, batch_size=128, num_samples=8000
+            side=5, std=0.05, data_size=100_000, num_steps=20_000, batch_size=64, num_samples=8000
         ),
         recursion=dict(
             side=3,
@@ -68,15 +68,15 @@ def _default() -> config_dict.ConfigDict:
             drop=0.0244,
             window=10,
             generations=2,
-            num_steps=6000,
-            batch_size=128,
+            num_steps=10_000,
+            batch_size=64,
         ),
         control=dict(num_samples=50_000),
         pictures=dict(
             sets=("shapes", "digits"),
             shapes_size=28,
             shapes_count=5000,
-            num_steps=4000,
+            num_steps=2000,
             batch_size=64,
             learning_rate=5e-4,
             ema=0.999,

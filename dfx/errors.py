@@ -27,11 +27,12 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> PersonError:
       name: what was given.
       allowed: the valid names.
 
-    >>> str(unknown("solver", "ddmi", ["ddim", "heun"]))
-    "unknown solver 'ddmi': did you mean 'ddim'? allowed: ddim, heun"
+    >>> str(unknown("solver", "ddmi", ["ddim", "ddpm", "heun"]))
+    "unknown solver 'ddmi': did you mean 'ddim'? allowed: ddim, ddpm, heun"
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near.sort(key=lambda other: sorted(other) != sorted(str(name)))  # swapped letters come first
     hint = f": did you mean {near[0]!r}?" if near else "."
     return PersonError(f"unknown {kind} {name!r}{hint} allowed: {', '.join(names)}")
 

@@ -26,7 +26,7 @@ MIXTURES = {
     "diagonal": Mixture.diagonal(RNG.normal(size=(30, 2)), RNG.uniform(1e-4, 0.1, (30, 2))),
 }
 FAST = ["the paper's grid", "a thousand on a circle", "unequal"]
-NAMES = ["denoise", "score", "log_prob", "responsibilities", "velocity", "posterior_covariance"]
+NAMES = ["denoise", "score", "log_prob", "responsibilities", "posterior_covariance"]
 #: The log of a share is rounded by a few eps (gap / 2)^2 / (2 v), 200 eps for neighbours 40 sd
 #: apart as in the paper's grid. These quantities, and between modes the score, see that directly.
 SHARES, TOLERANCE_OF_SHARES = ("responsibilities", "posterior_covariance"), 5e-5
@@ -90,17 +90,12 @@ def errors(mixture, x, level):
     """Norms of the errors over norms of the truth, plus a scale where the truth may cross zero.
 
     The scale is the posterior standard deviation for the denoiser, that over sigma^2 / alpha for
-    the score, both together for the velocity, and the dimension for the log density.
+    the score, and the dimension for the log density.
     """
     got, truth = (call(mixture, x, level, dtype) for dtype in (np.float32, np.float64))
     spread = np.sqrt(np.trace(truth["posterior_covariance"], axis1=1, axis2=2))
-    alpha, sigma, alpha_dot, sigma_dot = (
-        np.asarray(a, np.float64)[:, 0]
-        for a in (level.alpha, level.sigma, level.alpha_dot, level.sigma_dot)
-    )
-    slope = alpha * spread / sigma**2
-    flow = np.abs(alpha_dot) * spread + np.abs(sigma_dot) * sigma * slope
-    scales = dict(zip(NAMES, (spread, slope, mixture.dim, 0.0, flow, 0.0)))
+    alpha, sigma = (np.asarray(a, np.float64)[:, 0] for a in (level.alpha, level.sigma))
+    scales = dict(zip(NAMES, (spread, alpha * spread / sigma**2, mixture.dim, 0.0, 0.0)))
     norm = lambda a: np.linalg.norm(a.reshape(len(x), -1), axis=1)  # noqa: E731
     return {k: norm(got[k] - truth[k]) / (norm(truth[k]) + scales[k]) for k in NAMES}
 

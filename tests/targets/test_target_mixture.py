@@ -30,7 +30,6 @@ def eye(scales):
 
 #: Every kind of covariance: the mixture, and its covariances written out.
 KINDS = {
-    "one": (Mixture.gaussian(MEANS[0], DENSE[0]), DENSE[:1]),
     "isotropic": (Mixture.isotropic(MEANS, VARIANCES[:, 0], WEIGHTS), eye(VARIANCES[:, 0] ** 2)),
     "isotropic shared": (Mixture.isotropic(MEANS, 0.4, WEIGHTS), eye([0.16] * 4)),
     "diagonal": (Mixture.diagonal(MEANS, VARIANCES, WEIGHTS), [np.diag(v) for v in VARIANCES]),
@@ -98,7 +97,7 @@ def test_closed_forms_are_those_of_dense_linear_algebra(kind):
         np.testing.assert_allclose(known(kind)[name], expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["isotropic", "diagonal", "full shared", "low rank"])
+@pytest.mark.parametrize("kind", ["isotropic", "full shared", "low rank"])
 def test_score_is_the_gradient_of_log_density_and_hessian_its_jacobian(kind):
     gradient, jacobian = derivatives(KINDS[kind][0], POINTS, LEVEL)
     np.testing.assert_allclose(known(kind)["score"], gradient, rtol=1e-10, atol=1e-12)
@@ -147,7 +146,7 @@ def test_samples_have_the_moments_of_the_mixture(kind):
     seconds = np.asarray(covariances) + np.einsum("ki,kj->kij", *[mixture.means - mean] * 2)
     expected = np.einsum("k,kij->ij", weights, seconds)
     np.testing.assert_allclose(mixture.covariance(), expected, rtol=1e-12)
-    # 4.5 standard errors: a probability of 1e-4 over all 12 entries and 8 kinds.
+    # 4.5 standard errors: a probability of 1e-4 over all 12 entries and 7 kinds.
     assert (np.abs(x.mean(0) - mean) < 4.5 * x.std(0) / np.sqrt(n)).all()
     products = np.einsum("ni,nj->nij", x - mean, x - mean)
     assert (np.abs(products.mean(0) - expected) < 4.5 * products.std(0) / np.sqrt(n)).all()
@@ -216,11 +215,11 @@ def evolution(schedule, mixture, x, t):
     ("schedule", "kind"),
     [
         (VPLinear(), "low rank"),
-        (SubVP(), "diagonal"),
         (VE(), "isotropic"),
-        (RectifiedLinear(), "isotropic shared"),
+        (RectifiedLinear(), "diagonal"),
+        pytest.param(SubVP(), "full shared", marks=pytest.mark.slow),
     ],
-    ids=["vp", "sub_vp", "ve", "rectified_linear"],
+    ids=["vp", "ve", "rectified_linear", "sub_vp"],
 )
 def test_density_solves_the_fokker_planck_and_continuity_equations(schedule, kind):
     for t in (0.2, 0.7):
