@@ -223,14 +223,15 @@ def _score_row(schedule, index, y, middles, of) -> tuple[np.ndarray, np.ndarray]
     """Return eps at x = alpha y, shape (fields, len(y)), and d x0_hat / d y at the midpoints
     (fields, midpoints)."""
     level = schedule.at(schedule.time_of_index(index))
-    x = jnp.asarray(level.alpha * y[:, None], jnp.float32)
-    middle = jnp.asarray(level.alpha * middles[:, None], jnp.float32)
-    eps = [fields.as_prediction(field, "eps")(x, level)[:, 0] for field in of]
-    slopes = [
-        level.alpha * fields.jacobian(lambda z, field=field: field(z, level), middle)[:, 0, 0]
-        for field in of
-    ]
-    return np.stack(eps), np.stack(slopes)
+    x, middle = (np.float32(level.alpha * place.reshape(-1, 1)) for place in (y, middles))
+    eps, slopes = zip(*(_eps_and_slope(field, x, middle, level.astype(np.float32)) for field in of))
+    return np.stack(eps), level.alpha * np.stack(slopes)
+
+
+@jax.jit
+def _eps_and_slope(field, x, middle, level):
+    slope = fields.jacobian(lambda z: field(z, level), middle)[:, 0, 0]
+    return fields.as_prediction(field, "eps")(x, level)[:, 0], slope
 
 
 def paths(config, run, toy, params) -> None:

@@ -99,9 +99,7 @@ def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
     It goes on from where it was, or from the last checkpoint; from the start if that is past the
     steps asked for, which happens when the file of a snapshot was lost.
     """
-    mesh = _mesh(len(members.keys))
-    first = train.spread(_first_state(toy, members.keys), mesh)
-    source = train.spread(tuple(members), mesh)
+    first, source = _spread((_first_state(toy, members.keys), tuple(members)), len(members.keys))
     checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash, warn=say)
     held: list[train.State] = []
 
@@ -119,6 +117,7 @@ def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
             state = train.fit(
                 toy.step, state, _batches(batch_size), steps, toy.chunk, on_chunk,
                 data=source, checkpoints=None if behind else checkpoints,
+                save_every=10 * toy.chunk,
             )  # fmt: skip
         held.append(state)
         return _flatten(state.params)
@@ -126,9 +125,10 @@ def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
     return advance
 
 
-def _mesh(num_members: int) -> jax.sharding.Mesh:
-    """The members lie on as many of the devices as share them evenly."""
-    return train.device_mesh(jax.devices()[: math.gcd(num_members, jax.device_count())])
+def _spread(tree: Any, num_members: int) -> Any:
+    """Put the members on as many of the devices as share them evenly."""
+    count = math.gcd(num_members, jax.device_count())
+    return tree if count == 1 else train.spread(tree, train.device_mesh(jax.devices()[:count]))
 
 
 @functools.cache
