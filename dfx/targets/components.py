@@ -96,8 +96,8 @@ def see(mixture, x, level, centre=None) -> Components:
     """
     if x.ndim != 2 or x.shape[1] != mixture.dim:
         raise ValueError(f"points must have shape (n, {mixture.dim}), got {x.shape}")
-    mean, low = (None if a is None else a.T[:, :, None] for a in split(mixture.means, x.dtype))
-    alpha, alpha_low = (None if a is None else _place(a) for a in split(level.alpha, x.dtype))
+    mean, low = jax.tree.map(lambda a: a.T[:, :, None], split(mixture.means, x.dtype))
+    alpha, alpha_low = jax.tree.map(_place, split(level.alpha, x.dtype))
     sigma = _place(jnp.asarray(level.sigma, x.dtype))
     x = x.T[:, None, :]
     if centre is None:
@@ -149,7 +149,7 @@ def log_common(seen: Components):
     parts = seen.parts
     if seen.basis is not None and not seen.shared:  # the reference is isotropic: no need to rotate
         parts = (parts[0]._replace(shift=seen.shift, size=seen.shift.shape[0]),)
-    total = 0.0
+    total: Any = 0.0
     for part in parts:
         ref = seen.noisy(part.reference)
         log_det = jnp.log(2 * jnp.pi * ref).sum(0) * (part.size / ref.shape[0])

@@ -165,17 +165,17 @@ class Empirical:
         if x.shape[1:] != self.points.shape[1:]:
             raise ValueError(f"points have shape {self.points.shape[1:]}, got x of {x.shape}")
         entries = *split(level.alpha, x.dtype), jnp.asarray(level.sigma, x.dtype)
-        level = [None if a is None else a.reshape(-1, 1) for a in entries]
+        alpha, low, sigma = jax.tree.map(lambda a: a.reshape(-1, 1), entries)
         x = x.reshape(x.shape[0], -1)
         if self.dim > LOW_DIM:
             points = self._flat()[: self.block].astype(x.dtype)
             centre = jax.lax.stop_gradient(points.mean(0))
-            return _Queries(x, *level, centre, None, residual(x, *level[:2], centre))
+            return _Queries(x, alpha, low, sigma, centre, None, residual(x, alpha, low, centre))
         points = self._flat().astype(x.dtype)
-        nearest = x / jnp.maximum(level[0], jnp.finfo(x.dtype).tiny ** 0.5)
+        nearest = x / jnp.maximum(alpha, jnp.finfo(x.dtype).tiny ** 0.5)
         reference = jax.lax.stop_gradient(jnp.clip(nearest, points.min(0), points.max(0)))
-        shift = residual(x, *level[:2], reference)
-        return _Queries(x, *level, jnp.zeros_like(x[0]), reference, shift)
+        shift = residual(x, alpha, low, reference)
+        return _Queries(x, alpha, low, sigma, jnp.zeros_like(x[0]), reference, shift)
 
 
 @functools.partial(jax.jit, static_argnames="block")
