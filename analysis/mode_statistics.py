@@ -27,7 +27,7 @@ class Hallucinations:
         self.cut = run.config.detection.cut
         self._laws = run.arrays(f"{dimension or ensemble}_laws")
         samples = run.arrays(f"{ensemble}_samples")
-        problems = [key.removesuffix(".means") for key in self._laws if key.endswith(".means")]
+        problems = [str(name) for name in self._laws["names"]]
         count = len(samples["x"]) // run.config.num_seeds
         # An ensemble beside the main one holds the first problem alone, perhaps several times over.
         self.names = problems if count == len(problems) else [problems[0]] * count

@@ -141,14 +141,13 @@ def snapshot_steps(config) -> tuple[int, ...]:
 
 def keep_laws(run, name: str, problems: list[Problem]) -> None:
     """Keep the modes of the problems, in their order, for the analysis."""
-    run.arrays(
-        f"{name}_laws",
-        lambda: {
-            f"{problem.name}.{key}": value
-            for problem in problems
-            for key, value in toy_ddpm.law(problem.target).items()
-        },
-    )
+    laws = {
+        f"{problem.name}.{key}": value
+        for problem in problems
+        for key, value in toy_ddpm.law(problem.target).items()
+    }
+    names = np.asarray([problem.name for problem in problems])
+    run.arrays(f"{name}_laws", lambda: {"names": names, **laws})
 
 
 def draw_members(config, problems: list[Problem], num_seeds: int) -> toy_ddpm.Members:

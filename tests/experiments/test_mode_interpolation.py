@@ -8,6 +8,8 @@ import pytest
 from analysis import mode_statistics as statistics
 from configs import mode_interpolation as configs
 from dfx import fields, metrics, targets
+from dfx.runs import arrays as npz
+from experiments import mode_interpolation as study
 from experiments import mode_recursion, toy_ddpm
 
 MODES, STD = np.array([[1.0], [2.0], [3.0]]), 0.05
@@ -88,3 +90,41 @@ def test_segment_distance_is_that_to_the_nearest_point_of_a_dense_segment():
     nearest = np.linalg.norm(x[:, None, None] - dense, axis=-1).min(-1)
     # The dense points are at most |segment| / 8000 away from the true foot.
     np.testing.assert_allclose(statistics.segment_distance(x, ends), nearest, atol=5e-4)
+
+
+def test_problems_keep_their_order_in_the_run_folder(tmp_path):
+    class Folder:
+        """The one thing of a run that is needed; files come back with their keys sorted."""
+
+        def arrays(self, name, compute):
+            npz.save(tmp_path / name, compute())
+            return npz.load(tmp_path / name)
+
+    law = targets.modes_1d((1.0, 2.0))
+    names = ["base", "points_1000", "four"]
+    study.keep_laws(Folder(), "one_d", [study.Problem(name, law, 10) for name in names])
+    assert npz.load(tmp_path / "one_d_laws")["names"].tolist() == names
+
+
+def test_hallucinated_share_is_that_of_planted_samples_problem_by_problem():
+    """Seeds x samples of two problems with other modes; a sample at a foreign mode is far away."""
+    laws = {
+        "names": np.array(["wide", "base"]),
+        "base.means": np.array([[1.0], [2.0]]),
+        "base.std": np.array([0.05]),
+        "wide.means": np.array([[1.0], [9.0]]),
+        "wide.std": np.array([0.05]),
+    }
+    x = np.array([[9.0, 1.0], [9.0, 9.0], [2.0, 1.0], [2.0, 1.5]])[..., None]  # problem x seed
+
+    class Folder:
+        config = configs.get_config("default")
+
+        def arrays(self, name):
+            return laws if name == "one_d_laws" else {"x": x, "variance": np.zeros((4, 2, 1))}
+
+    Folder.config.num_seeds = 2
+    found = statistics.Hallucinations(Folder(), "one_d")
+    assert found.names == ["wide", "base"]
+    np.testing.assert_array_equal(found.shares(), [[0, 0], [0, 0.5]])
+    np.testing.assert_array_equal(found.inside("base"), [np.nan, 1])
