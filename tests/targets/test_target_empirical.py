@@ -82,29 +82,32 @@ def test_float32_is_right_from_the_nearest_point_to_pure_noise(points):
             assert (error <= 1e-5 * (np.abs(truth[name]) + scale[name])).all(), (name, s)
 
 
-@sets
-def test_empirical_is_the_mixture_of_points_without_spread(points, x64):
-    x = np.float64(queries(points, LEVEL.alpha, LEVEL.sigma)).reshape(9, -1)
-    flat = points.reshape(103, -1)
-    mixture = Mixture.isotropic(flat, 0.0)
+def test_empirical_is_the_mixture_of_points_without_spread(x64):
+    points = SETS["plane"]
+    x = np.float64(queries(points, LEVEL.alpha, LEVEL.sigma))
+    mixture = Mixture.isotropic(points, 0.0)
     for name in ("denoise", "log_prob"):
-        ours, theirs = (values(t, x, LEVEL, (name,))[name] for t in (Empirical(flat, 50), mixture))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(Empirical(flat).mean(), mixture.mean(), rtol=1e-12)
-    covariance = Empirical(flat).covariance()
+        both = (values(t, x, LEVEL, (name,))[name] for t in (Empirical(points, 50), mixture))
+        np.testing.assert_allclose(*both, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(Empirical(points).mean(), mixture.mean(), rtol=1e-12)
+    covariance = Empirical(points).covariance()
     np.testing.assert_allclose(covariance, mixture.covariance(), rtol=1e-10, atol=1e-13)
 
 
 @sets
-def test_score_is_the_gradient_and_hessian_its_jacobian(points, x64):
-    target = Empirical(points, 40)
-    x = np.float64(queries(points, LEVEL.alpha, LEVEL.sigma, 3))
-    known = values(target, x, LEVEL)
+def test_score_is_the_gradient_of_log_density(points, x64):
+    target, x = Empirical(points, 40), np.float64(queries(points, LEVEL.alpha, LEVEL.sigma, 3))
+    score = values(target, x, LEVEL, ("score",))["score"]
     gradient = jax.jit(jax.grad(lambda x: target.log_prob(x, LEVEL).sum()))(x)
-    np.testing.assert_allclose(known["score"], gradient, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(score, gradient, rtol=1e-9, atol=1e-11)
+
+
+def test_slope_of_the_denoiser_is_the_posterior_covariance(x64):
+    points, name = SETS["pictures"], "posterior_covariance"
+    target, x = Empirical(points, 40), np.float64(queries(points, LEVEL.alpha, LEVEL.sigma, 3))
     jacobian = jax.jit(jax.jacfwd(lambda x: target.denoise(x, LEVEL).sum(0)))(x)
     slopes = np.moveaxis(np.reshape(jacobian, (target.dim, 3, target.dim)), 1, 0)
-    expected = LEVEL.alpha / LEVEL.sigma**2 * known["posterior_covariance"]
+    expected = LEVEL.alpha / LEVEL.sigma**2 * values(target, x, LEVEL, (name,))[name]
     np.testing.assert_allclose(slopes, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -117,8 +120,8 @@ def test_velocity_is_that_of_the_posterior_means(x64):
     np.testing.assert_allclose(got, LEVEL.alpha_dot * x0 + LEVEL.sigma_dot * eps, rtol=1e-10)
 
 
-@sets
-def test_one_level_per_query_is_one_call_per_level(points, x64):
+def test_one_level_per_query_is_one_call_per_level(x64):
+    points = SETS["pictures"]
     times, x = np.linspace(0.05, 1.0, 9), np.float64(queries(points, 0.8, 0.6))
     names = ("denoise", "log_prob")
     together = values(Empirical(points, 40), x, VPLinear().at(times, ndim=x.ndim), names)

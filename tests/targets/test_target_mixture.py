@@ -152,7 +152,7 @@ def test_samples_have_the_moments_of_the_mixture(kind):
     assert (np.abs(products.mean(0) - expected) < 4.5 * products.std(0) / np.sqrt(n)).all()
 
 
-@pytest.mark.parametrize("kind", ["isotropic", "low rank"])
+@pytest.mark.parametrize("kind", [pytest.param("isotropic", marks=pytest.mark.slow), "low rank"])
 def test_one_level_per_sample_is_one_call_per_level(kind):
     mixture, times = KINDS[kind][0], np.array([0.01, 0.3, 0.9, 0.02, 0.5, 0.7, 1.0])
     together = values(mixture, POINTS, VPLinear().at(times, ndim=2))
