@@ -227,7 +227,7 @@ def variances(run: Record):
         cut = np.quantile(log_variance[~bad], run.config.detection.keep)
         ax.axvline(cut, color=style.BLACK, linestyle="--", linewidth=1)
         ax.text(
-            cut, 0.98, f"{run.config.detection.keep:.0%} kept ", ha="right", va="top", fontsize=8,
+            cut, 0.55, f"{run.config.detection.keep:.0%} kept ", ha="right", va="top", fontsize=8,
             transform=ax.get_xaxis_transform(), rotation=90,
         )  # fmt: skip
         ax.set(title=title, xlabel=r"$\log_{10}$ variance of $\hat x_0$, last 10 steps")
