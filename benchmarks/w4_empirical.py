@@ -103,14 +103,14 @@ def by_torch(points: np.ndarray, queries: np.ndarray) -> Callable:
     import torch
 
     torch.set_num_threads(num_cpus())
-    points, x = torch.from_numpy(points), torch.from_numpy(queries)
-    norms = (points**2).sum(1) / 2
+    data, x = torch.from_numpy(points), torch.from_numpy(queries)
+    norms = (data**2).sum(1) / 2
 
     @torch.inference_mode()
     def denoise():
         top = torch.full((len(x),), -torch.inf)
         total, sums = torch.zeros(len(x)), torch.zeros_like(x)
-        for p, norm in zip(points.split(BLOCK), norms.split(BLOCK)):
+        for p, norm in zip(data.split(BLOCK), norms.split(BLOCK)):
             logits = (x @ p.T - norm) / SIGMA**2
             new = torch.maximum(top, logits.amax(1))
             weights, faded = torch.exp(logits - new[:, None]), torch.exp(top - new)
