@@ -19,6 +19,7 @@ from dfx.errors import PersonError
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
 from dfx.nets.initial import xavier_uniform
 from dfx.nets.net import Net, check_picture, from_linen
+from dfx.nets.patches import fold, unfold
 
 _TIME_FEATURES = 256  # as in the paper
 
@@ -76,7 +77,8 @@ class DiT(nn.Module):
             embed = ClassEmbedding(self.num_classes, self.width, self.dtype, name="classes")
             c = c + embed(cond, len(x))[:, None, :]
 
-        patches = to_patches(x, self.patch)
+        grid = fold(x, self.patch)
+        patches = grid.reshape(len(x), -1, grid.shape[-1])  # in reading order
         places = (patches.shape[1], self.width)
         position = self.param("position", nn.initializers.normal(0.02), places)
         h = _dense(self.width, dtype=self.dtype, name="inputs")(patches)
@@ -88,21 +90,7 @@ class DiT(nn.Module):
         shift, scale = jnp.split(modulation(nn.silu(c)), 2, axis=-1)
         h = modulate(_norm(dtype=self.dtype, name="norm")(h), shift, scale)
         h = _zero_dense(patches.shape[-1], dtype=self.dtype, name="outputs")(h)
-        return from_patches(h, self.patch, x.shape)
-
-
-def to_patches(x, patch: int):
-    """Return the patches in reading order, (n, h, w, c) -> (n, h w / patch^2, patch^2 c)."""
-    n, height, width, channels = x.shape
-    x = x.reshape(n, height // patch, patch, width // patch, patch, channels)
-    return x.swapaxes(2, 3).reshape(n, -1, patch * patch * channels)
-
-
-def from_patches(tokens, patch: int, shape: tuple[int, ...]):
-    """Return the pictures of that shape with these patches; the inverse of `to_patches`."""
-    n, height, width, channels = shape
-    x = tokens.reshape(n, height // patch, width // patch, patch, patch, channels)
-    return x.swapaxes(2, 3).reshape(shape)
+        return unfold(h.reshape(grid.shape), self.patch)
 
 
 def dit(

@@ -19,6 +19,7 @@ from dfx.errors import PersonError
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
 from dfx.nets.initial import lecun_normal
 from dfx.nets.net import Net, check_picture, from_linen
+from dfx.nets.patches import fold, unfold
 
 
 class ResidualBlock(nn.Module):
@@ -70,10 +71,12 @@ class UNet(nn.Module):
     groups: int
     heads: int
     num_classes: int
+    patch: int = 1
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x, t, cond=None):
+        x = fold(x, self.patch)
         conv = partial(
             nn.Conv, kernel_size=(3, 3), padding=1, kernel_init=lecun_normal, dtype=self.dtype
         )
@@ -106,7 +109,7 @@ class UNet(nn.Module):
                 h = conv(width, name=f"up_{i}")(h.repeat(2, axis=1).repeat(2, axis=2))
 
         norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name="norm")
-        return conv(x.shape[-1], name="outputs")(nn.silu(norm(h)))
+        return unfold(conv(x.shape[-1], name="outputs")(nn.silu(norm(h))), self.patch)
 
 
 def unet(
@@ -117,6 +120,7 @@ def unet(
     groups: int = 8,
     heads: int = 8,
     num_classes: int = 0,
+    patch: int = 1,
     dtype: Any = None,
 ) -> Net:
     """Return a U-Net; t of shape (n,) is a step number 0..1000.
@@ -124,7 +128,7 @@ def unet(
     The defaults have 1,539,329 parameters for 28 x 28 x 1.
 
     Args:
-      shape: (height, width, channels); height and width divisible by 2^(levels - 1).
+      shape: (height, width, channels); height and width divisible by patch 2^(levels - 1).
       base: width of the top level, divisible by `groups` and `heads`.
       multipliers: width of each level over `base`, from the top.
       blocks: residual blocks a level on the way down; one more on the way up.
@@ -132,13 +136,15 @@ def unet(
       heads: attention heads at the lowest level.
       num_classes: with more than zero, cond holds classes 0..num_classes - 1; num_classes or None
         is the null class.
+      patch: side of the patches that become channels first: 2 halves every level's side, which on
+        a CPU buys twice the width for less time.
       dtype: the dtype of the computation; None promotes x and the float32 parameters.
 
     Raises:
       PersonError: the sizes do not divide.
     """
-    check_picture("unet", shape, 2 ** (len(multipliers) - 1))
+    check_picture("unet", shape, patch * 2 ** (len(multipliers) - 1))
     if base % groups or base % heads:
         raise PersonError(f"unet: base {base} must be a multiple of {groups} groups, {heads} heads")
-    module = UNet(base, tuple(multipliers), blocks, groups, heads, num_classes, dtype)
+    module = UNet(base, tuple(multipliers), blocks, groups, heads, num_classes, patch, dtype)
     return from_linen(module, tuple(shape), num_classes > 0)

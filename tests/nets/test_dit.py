@@ -7,11 +7,22 @@ import pytest
 
 from dfx import nets
 from dfx.errors import PersonError
-from dfx.nets.dit import from_patches, to_patches
+from dfx.nets.patches import fold, unfold
 
 SHAPE, PATCH, TOKENS = (8, 12, 2), 4, 6
 NET = nets.dit(SHAPE, PATCH, width=8, depth=1, heads=2, expansion=2)
 APPLY = jax.jit(NET.apply)
+
+
+def to_patches(x, patch):
+    """The patches in reading order, (n, h, w, c) -> (n, h w / patch^2, patch^2 c)."""
+    grid = fold(x, patch)
+    return grid.reshape(len(x), -1, grid.shape[-1])
+
+
+def from_patches(tokens, patch, shape):
+    n, height, width, _ = shape
+    return unfold(tokens.reshape(n, height // patch, width // patch, -1), patch)
 
 
 def any_params(scale=0.4):
