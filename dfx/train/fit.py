@@ -59,7 +59,8 @@ def fit(
       state: where to start; it stays valid. A restored state goes on from its own step.
       batch_fn: `batch_fn(data, step) -> batch`, pure and jit-able; keep the object, as for `step`.
       num_steps: the step to stop at; a state that is there is returned as it is.
-      chunk: steps compiled together; 0.2 to 1 s of work is a good size.
+      chunk: steps compiled together; 0.2 to 1 s of work is a good size. 1 is a step without a loop
+        around it, which convolutions on a CPU need (`_run_chunk`).
       on_chunk: called as `on_chunk(state, metrics, done)` after each chunk that is finite, with
         the metrics of its steps as NumPy arrays, steps first, and before the chunk is saved. The
         next chunk donates `state`: copy what must outlive the call.
@@ -118,6 +119,9 @@ def _run_chunk(state, data, count, *, step, batch_fn, length, data_axes, shardin
 
     The trip count is traced, not static: the last, shorter chunk is the same program, so it has
     the same bits and costs no second compilation.
+
+    One step has no loop: XLA on CPU has no fast gradient of a convolution inside a loop (jax issue
+    12868; U-Net of width 16, 28 x 28, batch 64, two cores: 0.57 s a step alone, 10.9 s in a loop).
     """
 
     def advance(state, data):
@@ -135,7 +139,10 @@ def _run_chunk(state, data, count, *, step, batch_fn, length, data_axes, shardin
 
     metrics = jax.eval_shape(advance, state, data)[1]
     table = jax.tree.map(lambda m: jnp.zeros((length, *m.shape), m.dtype), metrics)
-    state, table = jax.lax.fori_loop(0, count, body, (state, table))
+    if length == 1:
+        state, table = body(0, (state, table))
+    else:
+        state, table = jax.lax.fori_loop(0, count, body, (state, table))
     if shardings is not None:
         state = jax.lax.with_sharding_constraint(state, jax.tree.unflatten(*shardings))
     return state, table, finite(state.params)
