@@ -94,6 +94,7 @@ def _tuple(setting: str, text: str, default: tuple) -> tuple:
         kinds = {float}
     if len(kinds) == 1 and kinds != {tuple}:
         kind = kinds.pop()
+        entries = tuple(map(_unquoted, entries)) if kind is str else entries
         return tuple(parse(setting, entry, default[0], kind) for entry in entries)
     if kinds == {tuple}:
         return tuple(_tuple(setting, entry, default[0]) for entry in entries)
@@ -132,6 +133,11 @@ def _split(setting: str, text: str) -> Iterator[str]:
         raise refuse(setting, text, "entries separated by commas, each bracket closed")
     if entry.strip():  # so that "1," is a tuple of one and "" of none
         yield entry.strip()
+
+
+def _unquoted(text: str) -> str:
+    """Return the text without the quotes that it may stand in, as in ('digits', "shapes")."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _closing(text: str) -> int:

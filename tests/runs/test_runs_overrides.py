@@ -25,6 +25,7 @@ def settings():
             "pair": ("adam", 3),
             "sets": ((1, 2), (3,)),
             "free": (),
+            "words": ("a", "b"),
             "path": config_dict.placeholder(str),
             "limit": config_dict.placeholder(float),
         }
@@ -64,6 +65,8 @@ def changed(setting, text):
         ("sizes", "3,4,5", (3, 4, 5)),
         ("mixed", "1,2", (1.0, 2.0)),
         ("pair", "sgd,4", ("sgd", 4)),
+        ("words", "x", ("x",)),
+        ("words", "('x', \"y\")", ("x", "y")),
         ("sets", "(1,2),(3,4),(5,)", ((1, 2), (3, 4), (5,))),
         ("sets", "((1,2),)", ((1, 2),)),
         ("free", "1,2.5,x", (1, 2.5, "x")),
