@@ -93,6 +93,7 @@ def variances(run: Record, samples, bad, column: int, name: str):
 
 def _claims(run: Record, name: str, scores, bad, judged) -> list[Claim]:
     paper = "Aithal et al. 2024"
+    bad_id, removed_id = ("d6", "d7") if name == "shapes" else ("d1", "d2")
     what = "impossible combinations" if name == "shapes" else f"judge below {SURE:g} sure"
     half, keep = len(bad) // 2, run.config.detection.keep
     gone = np.zeros(0, bool)  # without bad samples in both halves there is nothing to judge by
@@ -101,11 +102,11 @@ def _claims(run: Record, name: str, scores, bad, judged) -> list[Claim]:
         gone = scores[half:][bad[half:]] > threshold
     return [
         Claim(
-            id=f"d-{name}", paper=paper, statement=f"{name}: generated pictures, {what}",
+            id=bad_id, paper=paper, statement=f"{name}: generated pictures, {what}",
             paper_value="> 0", rule=above(1e-3), unit="of samples", **share_of(bad),
         ),
         Claim(
-            id=f"5-{name}", paper=f"{paper}, abstract", paper_value="> 0.95", rule=above(0.95),
+            id=removed_id, paper=f"{paper}, abstract", paper_value="> 0.95", rule=above(0.95),
             statement=f"{name}: removed at the threshold that keeps {keep:g}", unit="of these",
             **share_of(gone),
         ),
@@ -126,16 +127,16 @@ def _judge_claims(judged) -> list[Claim]:
     classes = len(np.unique(judged["probabilities"].argmax(1)))
     return [
         Claim(
-            id="d-judge", paper="ours", statement="digits: the judge is right on the test half",
+            id="d3", paper="ours", statement="digits: the judge is right on the test half",
             paper_value="-", rule=above(0.95), unit="of digits", **share_of(judged["right"]),
         ),
         Claim(
-            id="d-real", paper="ours", statement=f"digits: real ones, judge below {SURE:g} sure",
+            id="d4", paper="ours", statement=f"digits: real ones, judge below {SURE:g} sure",
             paper_value="-", rule=below(0.1), unit="of digits",
             **share_of(doubtful(judged["real_probabilities"])),
         ),
         Claim(
-            id="d-classes", paper="ours", statement="digits: classes among the samples",
+            id="d5", paper="ours", statement="digits: classes among the samples",
             paper_value="-", rule=above(10), ours=classes, low=classes, high=classes,
         ),
     ]  # fmt: skip

@@ -116,7 +116,7 @@ def control(config, run, problems: list[Problem]) -> None:
 def one_d(config, run, problems: list[Problem]) -> None:
     """Train every 1-D problem and seed as one ensemble; sample, and look at the base nets more
     closely."""
-    toy = toy_ddpm.make_toy(config, dim=1)
+    toy = toy_ddpm.make_toy(config, 1, config.train.num_steps)
     keep_laws(run, "one_d", problems)
     members = draw_members(config, problems, config.num_seeds)
     steps = snapshot_steps(config)
@@ -253,10 +253,10 @@ LAST_STEPS = 60
 
 def two_d(config, run, problems: list[Problem]) -> None:
     """Train and sample the grid and the rotated grid."""
-    toy = toy_ddpm.make_toy(config, dim=2)
+    settings = config.two_d
+    toy = toy_ddpm.make_toy(config, 2, settings.num_steps)
     keep_laws(run, "two_d", problems)
     members = draw_members(config, problems, config.num_seeds)
-    settings = config.two_d
     (params,) = toy_ddpm.fit_members(
         run, "two_d", toy, members, settings.batch_size, (settings.num_steps,)
     )

@@ -25,7 +25,7 @@ def recursion(config, run) -> None:
     filters."""
     settings = config.recursion
     target = targets.grid_2d(settings.side, std=settings.std)
-    toy = toy_ddpm.make_toy(config, dim=2)
+    toy = toy_ddpm.make_toy(config, 2, settings.num_steps)
     roots = jax.random.split(jax.random.key(config.seed + 2), config.num_seeds)
     law = {f"grid.{key}": value for key, value in toy_ddpm.law(target).items()}
     run.arrays("recursion_laws", lambda: law)

@@ -39,10 +39,20 @@ class Members(NamedTuple):
     keys: jax.Array
 
 
-def make_toy(config, dim: int) -> Toy:
-    """Return the paper's net, forward process, loss (plain eps, uniform steps) and optimizer."""
-    schedule = make_schedule(config)
+def make_toy(config, dim: int, num_steps: int) -> Toy:
+    """Return the paper's net, forward process and loss (plain eps, uniform steps), with Adam over
+    `num_steps` steps."""
     net = nets.weight_tied_mlp(dim, config.net.width, config.net.depth)
+    decay, process = config.train.schedule, tuple(sorted(config.schedule.items()))
+    optimizer = train.optimizer(config.train.learning_rate, schedule=decay, total=num_steps)
+    return Toy(
+        net, make_schedule(config), optimizer, _step(net, process, decay), config.train.chunk
+    )
+
+
+@functools.cache  # the rate and its length are in the state: one program trains for all lengths
+def _step(net: nets.Net, process: tuple, decay: str) -> Callable:
+    schedule = schedules.discrete_linear(**dict(process))
     loss = losses.denoising(
         net,
         schedule,
@@ -50,14 +60,12 @@ def make_toy(config, dim: int) -> Toy:
         time_sampler=losses.discrete(schedule),
         time=step_number(schedule.num_steps),
     )
-    optimizer = train.optimizer(config.train.learning_rate)
-    return Toy(net, schedule, optimizer, train.make_step(loss, optimizer), config.train.chunk)
+    return train.make_step(loss, train.optimizer(schedule=decay, total=1))
 
 
 def make_schedule(config) -> schedules.DiscreteVP:
     """Return the paper's table of noise levels."""
-    process = config.schedule
-    return schedules.discrete_linear(process.num_steps, process.beta_start, process.beta_end)
+    return schedules.discrete_linear(**config.schedule)
 
 
 def law(target: targets.Mixture) -> dict[str, np.ndarray]:
