@@ -89,13 +89,15 @@ def train_and_sample(config, run, name: str, images: np.ndarray) -> dict[str, np
 
 
 def make_net(settings, shape: tuple[int, int, int]) -> nets.Net:
-    """Return a small U-Net or transformer; pictures under 16 pixels get one level less, or half the
-    patch."""
-    large = shape[0] >= 16
-    if settings.kind == "unet":
-        multipliers = (1, 2, 2) if large else (1, 2)
-        return nets.unet(shape, settings.width, multipliers, settings.depth)
-    return nets.dit(shape, 4 if large else 2, settings.width, settings.depth, heads=4)
+    """Return a small U-Net, down to a side of at most 7, or a transformer; pictures under 16 pixels
+    get half the patch."""
+    patch = settings.patch if shape[0] >= 16 else max(1, settings.patch // 2)
+    if settings.kind == "dit":
+        return nets.dit(shape, patch, settings.width, settings.depth, heads=4)
+    side, multipliers = shape[0] // patch, (1,)
+    while side > 7 and side % 2 == 0:
+        side, multipliers = side // 2, (*multipliers, 2)
+    return nets.unet(shape, settings.width, multipliers, settings.depth, patch=patch)
 
 
 def fit(config, run, name, net, schedule, images):
@@ -150,7 +152,7 @@ def sample(config, run, name, schedule, field, shape) -> dict[str, np.ndarray]:
     """Return ancestral samples and their late variances, drawn in batches to show progress."""
     settings = config.pictures
     times = schedules.grids.trailing(schedule, settings.sample_steps)
-    tableau = solvers.ddpm(schedule, times, "large")
+    tableau = solvers.ddpm(schedule, times, "small")  # the large one speckles chains of few steps
     observe = solvers.window_variance(tuple(settings.windows))
     parts = []
     with run.progress(settings.num_samples, f"sample {name}", unit="picture") as bar:
