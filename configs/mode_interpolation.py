@@ -49,21 +49,21 @@ def _default() -> config_dict.ConfigDict:
         # The paper keeps its rate, at batches of 10,000. With far fewer samples a rate
         # that falls to zero leaves a half to a tenth of the hallucinations.
         train=dict(
-            num_steps=36_000, batch_size=64, learning_rate=1e-3, schedule="cosine", chunk=100
+            num_steps=30_000, batch_size=64, learning_rate=1e-3, schedule="cosine", chunk=100
         ),
         # start_index: the sampler starts at this step of the table; abar = 8e-5 at 300.
         sample=dict(start_index=300, ddim_steps=100),
-        detection=dict(cut=6.0, keep=0.96, windows=(5, 10, 20, 30, 50, 100), num_samples=20_000),
+        detection=dict(cut=6.0, keep=0.96, windows=(5, 10, 20, 30, 50, 100), num_samples=12_000),
         one_d=dict(
             std=0.05,
             data_size=50_000,
             data_sizes=(1000, 5000),
             spacings=(0.5, 2.0),
             num_samples=4000,
-            snapshots=(4500, 9000, 18_000),
+            snapshots=(4000, 8000, 16_000),
         ),
         two_d=dict(
-            side=3, std=0.05, data_size=100_000, num_steps=32_000, batch_size=64, num_samples=8000
+            side=3, std=0.05, data_size=100_000, num_steps=30_000, batch_size=64, num_samples=8000
         ),
         recursion=dict(
             side=3,
@@ -72,7 +72,7 @@ def _default() -> config_dict.ConfigDict:
             drop=0.0244,
             window=10,
             generations=2,
-            num_steps=20_000,
+            num_steps=16_000,
             batch_size=64,
         ),
         control=dict(num_samples=50_000),

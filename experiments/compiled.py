@@ -1,4 +1,6 @@
-"""Compiled programs kept between processes, so that a second start does not wait for XLA again."""
+"""What a run asks of JAX before it is imported: its compiled programs kept between processes, so
+that a second start does not wait for XLA again, and a device for each core.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ from typing import Any
 from dfx.runs import say
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
+DEVICES = "JAX_NUM_CPU_DEVICES"
+MOST_DEVICES = 8  # ensembles have a few dozen members; more devices would share them unevenly
 _TORN = re.compile(r"compilation cache entry for '([\w.<>-]+)'")
 
 
@@ -26,6 +30,23 @@ def keep_compiled() -> None:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     os.environ.setdefault(FOLDER, str(cache / "dfx" / "jax" / _processor()))
+
+
+def device_a_core() -> None:
+    """Let JAX see each core as a device, unless the person has said how many there are.
+
+    Members of an ensemble are spread over the devices. 18 small nets, two cores: 8.9 ms a step
+    against 15.6 on one device, whose threads wait for each other at every product (jax 0.10.2).
+    Called before JAX is imported; other platforms do not look at it.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        os.environ.setdefault(DEVICES, str(min(_cores(), MOST_DEVICES)))
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ from dfx.runs import load, open_run, read_claims, read_run, say
 from dfx.runs.config import DEFAULT_SIZE
 from dfx.runs.place import check, default_folder
 from experiments.arguments import Arguments
-from experiments.compiled import keep_compiled, plain_warnings
+from experiments.compiled import device_a_core, keep_compiled, plain_warnings
 
 
 class Study(NamedTuple):
@@ -102,6 +102,7 @@ def _show(folder: Path) -> None:
 
 def _compute(study: Study, config: ConfigDict, folder: Path, command: str) -> None:
     keep_compiled()
+    device_a_core()
     with plain_warnings():
         module = importlib.import_module(f"experiments.{study.name}")
         with open_run(folder, config, study.name, study.size, command) as run:
