@@ -20,7 +20,6 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from dfx import data
 from dfx.runs import checks
 
 SIZES = ("smoke", "default", "images", "paper", "pod")
@@ -185,6 +184,8 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.in_range("config.sample.ddim_steps", config.sample.ddim_steps, 1, length)
     _check_lists(config)
     if "pictures" in config.parts and config.data.path:
+        from dfx import data  # here: it imports JAX, which the other checks can do without
+
         for split in ("train", "test"):
             data.load("mnist", config.data.path, split, limit=1)
 

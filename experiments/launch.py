@@ -49,7 +49,7 @@ def run_study(spec: str, arguments: Arguments, command: str) -> None:
     """Run a study to its end, or go on with it; draw its figures and print its claims.
 
     A finished run is not computed again: it is only shown. Everything that was asked is checked
-    before JAX is imported, and nothing is written before that.
+    before anything is written.
 
     Args:
       spec: see `find`.
@@ -59,6 +59,8 @@ def run_study(spec: str, arguments: Arguments, command: str) -> None:
     Raises:
       PersonError: a mistake in what was asked.
     """
+    keep_compiled()  # here: the check of a config may read data, and so import JAX
+    device_a_core()
     study = find(spec)
     config = load(study.path, study.size, arguments.settings)
     folder = _folder(study, config, arguments.options.get("--workdir"))
@@ -101,8 +103,6 @@ def _show(folder: Path) -> None:
 
 
 def _compute(study: Study, config: ConfigDict, folder: Path, command: str) -> None:
-    keep_compiled()
-    device_a_core()
     with plain_warnings():
         module = importlib.import_module(f"experiments.{study.name}")
         with open_run(folder, config, study.name, study.size, command) as run:

@@ -2,7 +2,11 @@
 
 import os
 import random
+import re
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 import warnings
 from pathlib import Path
@@ -13,6 +17,8 @@ import pytest
 from dfx.errors import PersonError, Stopped
 from dfx.runs import read_run
 from experiments import compiled
+
+ROOT = Path(__file__).parents[2]
 
 
 def raiser(error):
@@ -148,10 +154,43 @@ def test_compiled_programs_are_kept_in_the_users_cache_unless_a_folder_is_named(
     assert os.environ[compiled.FOLDER] == "/mine"
 
 
-def test_a_run_keeps_compiled_programs(dfx, monkeypatch):
-    monkeypatch.delenv(compiled.FOLDER)
-    dfx("run sheep:smoke")
-    assert os.environ[compiled.FOLDER]
+def test_every_core_is_a_device_unless_a_number_is_named(monkeypatch):
+    monkeypatch.delenv(compiled.DEVICES, raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    compiled.device_a_core()
+    assert compiled.DEVICES not in os.environ
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
+    compiled.device_a_core()
+    assert os.environ[compiled.DEVICES] == "4"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    compiled.device_a_core()
+    assert os.environ[compiled.DEVICES] == "4"
+
+
+def test_a_run_sets_them_before_jax_is_there():
+    lines = """
+        import os, sys
+        from experiments import launch
+
+        def load(*_):
+            assert "jax" not in sys.modules
+            print(os.environ["JAX_COMPILATION_CACHE_DIR"], os.environ["JAX_NUM_CPU_DEVICES"])
+            raise SystemExit
+
+        launch.load = load
+        launch.run_study("mode_interpolation", launch.Arguments((), {}, ()), "")
+    """
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in (compiled.FOLDER, compiled.DEVICES, "XLA_FLAGS")
+    }
+    command = [sys.executable, "-c", textwrap.dedent(lines)]
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert re.fullmatch(r"\S+ \d+", run.stdout.strip()), run.stderr
 
 
 def test_a_torn_compiled_program_is_removed_with_one_line(tmp_path, monkeypatch, capsys):
