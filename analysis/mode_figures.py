@@ -15,6 +15,7 @@ from analysis.mode_statistics import (
     control_share,
     generation_shares,
     slope_ratios,
+    spacing_cut,
     window_column,
 )
 from dfx import metrics
@@ -97,12 +98,13 @@ def shares(run: Record):
     sizes = sorted({*settings.data_sizes, settings.data_size})
     by_size = [one.share("base" if n == settings.data_size else f"points_{n}") for n in sizes]
     gaps = sorted({*settings.spacings, 1.0})
-    by_gap = [one.share("base" if gap == 1.0 else f"spacing_{gap:g}") for gap in gaps]
+    cut = spacing_cut(run)
+    by_gap = [one.share("base" if gap == 1.0 else f"spacing_{gap:g}", cut) for gap in gaps]
     fig, axes = style.figure(1, 3, aspect=0.9, sharey=True)
     panels: tuple[tuple[Any, Any, str], ...] = (
         (run.arrays("one_d_steps")["steps"], along, "training steps"),
         (sizes, by_size, "training points"),
-        (gaps, by_gap, "spacing of modes"),
+        (gaps, by_gap, f"spacing of modes (beyond {cut:g} sd)"),
     )
     for ax, (x, y, label) in zip(axes.flat, panels):
         by_seed = np.transpose(_visible(y))
@@ -231,7 +233,8 @@ def variances(run: Record):
             transform=ax.get_xaxis_transform(), rotation=90,
         )  # fmt: skip
         ax.set(title=title, xlabel=r"$\log_{10}$ variance of $\hat x_0$, last 10 steps")
-        ax.legend(loc="best")
+        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
+        ax.legend(loc="upper left")
     axes[0, 0].set_ylabel("density")
     return fig
 
@@ -241,7 +244,7 @@ def detection(run: Record):
     windows, keep = run.config.detection.windows, run.config.detection.keep
     samples = Hallucinations(run, "one_d_detection", "one_d")
     plane = Hallucinations(run, "two_d")
-    fig, axes = style.figure(1, 2, width=0.85 * style.PAGE, aspect=0.85)
+    fig, axes = style.figure(1, 2, width=0.85 * style.PAGE, aspect=1.05)
     scores, labels = samples.variance[0], samples.labels()
     for column, window in enumerate(windows):
         false, true = metrics.roc(scores[..., column].ravel(), labels.ravel())[:2]
@@ -251,7 +254,8 @@ def detection(run: Record):
     axes[0, 0].set(
         xlabel="in support, removed", ylabel="hallucinated, removed", title="modes 1, 2, 3"
     )
-    axes[0, 0].legend(title="window: area", loc="lower right")
+    curves = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*curves, title="(a) window: area", loc="outside lower center", ncols=4)
     for group, color, label in (
         (samples, IN_SUPPORT, "modes 1, 2, 3"),
         (plane, style.ORANGE, "grid"),
@@ -261,13 +265,13 @@ def detection(run: Record):
     style.paper_value(axes[0, 1], 0.95, "paper: over 0.95")
     axes[0, 1].set(
         xlabel="window, last steps",
-        ylabel=f"hallucinated, removed at {keep:.0%} kept",
+        ylabel=f"removed at {keep:.0%} kept",
         xscale="log",
         ylim=(-0.02, 1.05),
     )
     axes[0, 1].set_xticks(windows, [str(w) for w in windows])
     axes[0, 1].minorticks_off()
-    axes[0, 1].legend(loc="center right")
+    axes[0, 1].legend(loc="lower left", bbox_to_anchor=(0.5, 0.45))
     style.panel_labels(axes.flat)
     return fig
 

@@ -18,6 +18,7 @@ from analysis.mode_statistics import (
     control_share,
     generation_shares,
     slope_ratios,
+    spacing_cut,
     window_column,
 )
 from dfx.runs import Claim, Record, above, below, from_seeds, read_run
@@ -87,7 +88,7 @@ def place_claims(run: Record) -> list[Claim]:
 
 def amount_claims(run: Record) -> list[Claim]:
     """Claim 3: fewer of them with more data, and with more distance between modes."""
-    one, settings = Hallucinations(run, "one_d"), run.config.one_d
+    one, settings, cut = Hallucinations(run, "one_d"), run.config.one_d, spacing_cut(run)
     few, widest = min(settings.data_sizes), max(settings.spacings)
     closest = f"spacing_{min(settings.spacings):g}" if min(settings.spacings) < 1 else "base"
     return [
@@ -97,9 +98,9 @@ def amount_claims(run: Record) -> list[Claim]:
             rule=above(0.0), unit="of samples",
         ),
         from_seeds(
-            one.share(closest) - one.share(f"spacing_{widest:g}"), id="3b", paper=PAPER,
-            paper_value="> 0", statement="wider apart, fewer: closest minus widest spacing",
-            rule=above(0.0), unit="of samples",
+            one.share(closest, cut) - one.share(f"spacing_{widest:g}", cut), id="3b", paper=PAPER,
+            paper_value="> 0", rule=above(0.0), unit="of samples",
+            statement=f"wider apart, fewer: closest minus widest spacing, beyond {cut:g} sd",
         ),
     ]  # fmt: skip
 

@@ -60,9 +60,10 @@ class Hallucinations:
         """The hallucinated share, shape (problems, seeds)."""
         return np.stack([self.labels(i).mean(axis=1) for i in range(len(self.names))])
 
-    def share(self, name: str) -> np.ndarray:
-        """The hallucinated share of one problem, shape (seeds,)."""
-        return self.labels(self.names.index(name)).mean(axis=1)
+    def share(self, name: str, cut: float | None = None) -> np.ndarray:
+        """The hallucinated share of one problem, shape (seeds,); `cut` replaces the config's."""
+        far = self.distance(self.names.index(name)) > (self.cut if cut is None else cut)
+        return far.mean(axis=1)
 
     def hallucinated(self, name: str) -> list[np.ndarray]:
         """The hallucinated samples of one problem, an array (m, d) for each seed."""
@@ -141,6 +142,13 @@ def segment_distance(x: np.ndarray, ends: np.ndarray) -> np.ndarray:
     place = ((x[:, None] - start) * along).sum(-1) / (along**2).sum(-1)
     foot = start + np.clip(place, 0.0, 1.0)[..., None] * along
     return np.linalg.norm(x[:, None] - foot, axis=-1)
+
+
+def spacing_cut(run: Record) -> float:
+    """Return the distance, in sd, that tells hallucinations at every spacing: the config's, or two
+    fifths of the smallest gap, since half of it is as far as a sample between two modes can be."""
+    settings = run.config.one_d
+    return min(run.config.detection.cut, 0.4 * min((1.0, *settings.spacings)) / settings.std)
 
 
 def control_share(run: Record, name: str) -> tuple[float, float, float]:

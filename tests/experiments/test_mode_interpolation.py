@@ -128,3 +128,16 @@ def test_hallucinated_share_is_that_of_planted_samples_problem_by_problem():
     assert found.names == ["wide", "base"]
     np.testing.assert_array_equal(found.shares(), [[0, 0], [0, 0.5]])
     np.testing.assert_array_equal(found.inside("base"), [np.nan, 1])
+    # 1.5 is ten standard deviations from both of its modes.
+    np.testing.assert_array_equal(found.share("base", cut=9.9), [0, 0.5])
+    np.testing.assert_array_equal(found.share("base", cut=10.1), [0, 0])
+
+
+def test_spacings_are_compared_by_a_cut_that_a_sample_in_the_smallest_gap_can_pass():
+    class Folder:
+        config = configs.get_config("default")
+
+    std, gap = Folder.config.one_d.std, min(Folder.config.one_d.spacings)
+    assert statistics.spacing_cut(Folder) * std == pytest.approx(0.4 * gap)
+    Folder.config.one_d.spacings = (2.0,)
+    assert statistics.spacing_cut(Folder) == Folder.config.detection.cut
