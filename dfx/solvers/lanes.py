@@ -117,13 +117,14 @@ def combine(row: int, lanes: list[Atom], before: list[Atom]) -> dict:
 
 
 def _kept_inputs(boundaries) -> set[int]:
-    """The lanes that hold one input as long as they are used: without keys, they stay."""
+    """The lanes that hold one input from the start as long as they are used: without keys, they
+    stay."""
     columns = itertools.zip_longest(*boundaries)
     held = [{atom for atom in column if atom is not None} for column in columns]
     return {
         lane
         for lane, atoms in enumerate(held)
-        if lane and len(atoms) == 1 and next(iter(atoms)).kind == INPUT
+        if 0 < lane < len(boundaries[0]) and len(atoms) == 1 and next(iter(atoms)).kind == INPUT
     }
 
 

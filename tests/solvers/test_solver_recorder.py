@@ -298,3 +298,16 @@ def test_a_traced_number_on_either_side_stays_traced():
 
     coef = jax.jit(lambda w: build(w).phases[0].coef)(2.0)
     assert coef[0, 0][0] == 4.0 and coef[0, X0][0] == -0.5
+
+
+def test_a_start_that_moves_to_another_lane_is_carried_there():
+    """The midpoint method for one step: x is the first point, then the anchor in lane 1."""
+    r, (s, t) = record(SCHEDULE, [0.9, 0.2])
+    x = r.start
+    middle = x + 0.5 * (t.t - s.t) * r.at(x, s).velocity
+    end = x + (t.t - s.t) * r.at(middle, SCHEDULE.at(0.55)).velocity
+    tableau = r.tableau(end)
+    first, second = solvers.unstack(tableau)
+    assert (1, 0) in first.coef
+    assert (0, 1) in second.coef
+    assert tableau.lanes == 2
