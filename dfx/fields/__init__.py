@@ -14,6 +14,8 @@ from dfx.fields.field import (
     net_time,
     oracle,
 )
+from dfx.fields.guidance import autoguidance, cfg_plus_plus, classifier, classifier_free, interval
+from dfx.fields.threshold import clip, dynamic_threshold
 
 __all__ = [
     "PREDICTIONS",
@@ -23,11 +25,18 @@ __all__ = [
     "OracleField",
     "Prediction",
     "as_prediction",
+    "autoguidance",
+    "cfg_plus_plus",
+    "classifier",
+    "classifier_free",
+    "clip",
     "convert",
     "denoiser",
     "divergence",
+    "dynamic_threshold",
     "from_function",
     "from_net",
+    "interval",
     "jacobian",
     "net_time",
     "oracle",

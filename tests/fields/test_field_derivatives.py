@@ -72,9 +72,7 @@ def test_hutchinson_is_unbiased_with_the_variance_stated(probe):
 @pytest.mark.usefixtures("x64")
 def test_the_variance_of_the_estimate_falls_with_the_number_of_probes():
     x = jnp.zeros((4000, 4))
-    one, many = (
-        np.var(divergence(linear, x, jax.random.key(3), num_probes=k)) for k in (1, 16)
-    )
+    one, many = (np.var(divergence(linear, x, jax.random.key(3), num_probes=k)) for k in (1, 16))
     # Each variance has a relative standard error of about sqrt(2/4000) = 2 %.
     assert 16 * 0.85 < one / many < 16 * 1.15
 
