@@ -94,9 +94,10 @@ def make_net(settings, shape: tuple[int, int, int]) -> nets.Net:
     patch = settings.patch if shape[0] >= 16 else max(1, settings.patch // 2)
     if settings.kind == "dit":
         return nets.dit(shape, patch, settings.width, settings.depth, heads=4)
-    side, multipliers = shape[0] // patch, (1,)
+    side, levels = shape[0] // patch, 1
     while side > 7 and side % 2 == 0:
-        side, multipliers = side // 2, (*multipliers, 2)
+        side, levels = side // 2, levels + 1
+    multipliers = (1, *[2] * (levels - 1))
     return nets.unet(shape, settings.width, multipliers, settings.depth, patch=patch)
 
 
