@@ -1,6 +1,7 @@
 """dfx: run a study of diffusion and flow models, look at its figures, read its claims.
 
   dfx list                            the studies, one line each
+  dfx solvers                         the samplers, one line each
   dfx run STUDY[:SIZE] [options]      run a study, or go on with one that was stopped
   dfx figures DIR                     draw the figures of a run folder again
   dfx claims DIR                      print the claims of a run folder again
@@ -43,7 +44,7 @@ def _command(argv: list[str]) -> None:
         print(f"dfx {provenance.version('dfx')} (jax {provenance.version('jax')})")
     else:
         command = choose("command", argv[0], _COMMANDS)
-        command(parse(argv[1:], () if argv[0] == "list" else ("--workdir",)))
+        command(parse(argv[1:], () if argv[0] in ("list", "solvers") else ("--workdir",)))
 
 
 def _list(arguments: Arguments) -> None:
@@ -57,6 +58,22 @@ def _list(arguments: Arguments) -> None:
         sizes = f" [{' '.join(study.sizes)}]"
         line = textwrap.shorten(f"{name}: {study.line}", columns - len(sizes), placeholder=" ...")
         print(line + sizes)
+
+
+def _solvers(arguments: Arguments) -> None:
+    from dfx.solvers import REGISTRY
+
+    arguments.refuse_settings()
+    arguments.positionals("dfx solvers")
+    rows = [("solver", "order", "kind", "evaluations a step", "source")]
+    for name, (_, order, evaluations, stochastic, source) in REGISTRY.items():
+        kind = "weak (SDE)" if stochastic else "strong (ODE)"
+        rows.append((name, str(order), kind, str(evaluations), source))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    columns = shutil.get_terminal_size((120, 24)).columns
+    for row in rows:
+        line = "  ".join(map(str.ljust, row, widths)).rstrip()
+        print(line if len(line) <= columns else f"{line[: columns - 4].rstrip()} ...")
 
 
 def _run(arguments: Arguments) -> None:
@@ -81,7 +98,13 @@ def _folder(arguments: Arguments, usage: str) -> str:
     return arguments.options.get("--workdir") or arguments.positionals(usage)[0]
 
 
-_COMMANDS = {"list": _list, "run": _run, "figures": _figures, "claims": _claims}
+_COMMANDS = {
+    "list": _list,
+    "solvers": _solvers,
+    "run": _run,
+    "figures": _figures,
+    "claims": _claims,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

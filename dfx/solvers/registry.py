@@ -6,10 +6,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dfx.errors import call
+from dfx.solvers import presets
+from dfx.solvers.adams import deis_tab, lms
+from dfx.solvers.ancestral import euler_ancestral, reverse_diffusion
 from dfx.solvers.ddim import ddim
 from dfx.solvers.ddpm import ddpm
+from dfx.solvers.dpm_singlestep import dpm_solver_fast
+from dfx.solvers.dpm_v3 import dpm_solver_v3
 from dfx.solvers.euler import euler, euler_maruyama
 from dfx.solvers.heun import heun
+from dfx.solvers.kdpm2 import kdpm2
+from dfx.solvers.momentum import ghvb, heavy_ball
+from dfx.solvers.pndm import ipndm, plms, pndm, s_pndm
+from dfx.solvers.runge_kutta import fixed
+from dfx.solvers.sa import sa_solver
 from dfx.solvers.tableau import Tableau
 
 
@@ -38,6 +48,48 @@ REGISTRY: dict[str, Solver] = {
     "euler": Solver(euler, 1, 1, False, "Karras et al. 2022; Lipman et al. 2023"),
     "euler_maruyama": Solver(euler_maruyama, 1, 1, True, "Song et al. 2021 (score SDE)"),
     "heun": Solver(heun, 2, 2, False, "Karras et al. 2022"),
+    "kdpm2": Solver(kdpm2, 2, 2, False, "Karras et al. 2022; Crowson 2022 (k-diffusion)"),
+    "lms": Solver(lms, 4, 1, False, "Crowson 2022 (k-diffusion)"),
+    "deis_rhoab": Solver(lms, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
+    "deis_tab": Solver(deis_tab, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_heun": Solver(fixed("heun2", "sigma"), 2, 2, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_kutta3": Solver(fixed("kutta3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_heun3": Solver(fixed("heun3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_ralston3": Solver(fixed("ralston3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_vdh3": Solver(fixed("van_der_houwen3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_ssprk3": Solver(fixed("ssprk3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_rk4": Solver(fixed("rk4", "sigma"), 4, 4, False, "Zhang & Chen 2023 (DEIS)"),
+    "flow_euler": Solver(fixed("euler", "time"), 1, 1, False, "Lipman et al. 2023"),
+    "flow_midpoint": Solver(fixed("midpoint", "time"), 2, 2, False, "Lipman et al. 2023"),
+    "flow_heun": Solver(fixed("heun2", "time"), 2, 2, False, "Lipman et al. 2023"),
+    "flow_rk4": Solver(fixed("rk4", "time"), 4, 4, False, "Lipman et al. 2023"),
+    "ipndm": Solver(ipndm, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
+    "plms": Solver(plms, 4, 1, False, "Liu et al. 2022 (PNDM)"),
+    "s_pndm": Solver(s_pndm, 2, 1, False, "Liu et al. 2022 (PNDM)"),
+    "pndm": Solver(pndm, 4, 1, False, "Liu et al. 2022 (PNDM)"),
+    "heavy_ball": Solver(heavy_ball, 1, 1, False, "Wizadwongsa et al. 2024"),
+    "ghvb": Solver(ghvb, 4, 1, False, "Wizadwongsa et al. 2024"),
+    "euler_ancestral": Solver(euler_ancestral, 1, 1, True, "Crowson 2022 (k-diffusion)"),
+    "reverse_diffusion": Solver(reverse_diffusion, 1, 1, True, "Song et al. 2021 (score SDE)"),
+    "dpm_solver_1": Solver(presets.dpm_solver_1, 1, 1, False, "Lu et al. 2022a"),
+    "dpm_solver_2s": Solver(presets.dpm_solver_2s, 2, 2, False, "Lu et al. 2022a"),
+    "dpm_solver_3s": Solver(presets.dpm_solver_3s, 3, 3, False, "Lu et al. 2022a"),
+    "dpm_solver_2m": Solver(presets.dpm_solver_2m, 2, 1, False, "Lu et al. 2022a"),
+    "dpm_solver_3m": Solver(presets.dpm_solver_3m, 3, 1, False, "Lu et al. 2022a"),
+    "dpm_solver_pp_1": Solver(presets.dpm_solver_pp_1, 1, 1, False, "Lu et al. 2022b"),
+    "dpm_solver_pp_2s": Solver(presets.dpm_solver_pp_2s, 2, 2, False, "Lu et al. 2022b"),
+    "dpm_solver_pp_3s": Solver(presets.dpm_solver_pp_3s, 3, 3, False, "Lu et al. 2022b"),
+    "dpm_solver_pp_2m": Solver(presets.dpm_solver_pp_2m, 2, 1, False, "Lu et al. 2022b"),
+    "dpm_solver_pp_3m": Solver(presets.dpm_solver_pp_3m, 3, 1, False, "Lu et al. 2022b"),
+    "dpm_solver_fast": Solver(dpm_solver_fast, 2, 1, False, "Lu et al. 2022a"),
+    "sde_dpm_solver_pp_1": Solver(presets.sde_dpm_solver_pp_1, 1, 1, True, "Lu et al. 2022b"),
+    "sde_dpm_solver_pp_2m": Solver(presets.sde_dpm_solver_pp_2m, 2, 1, True, "Lu et al. 2022b"),
+    "sde_dpm_solver_pp_3m": Solver(presets.sde_dpm_solver_pp_3m, 2, 1, True, "Lu et al. 2022b"),
+    "unipc_1": Solver(presets.unipc_1, 2, 1, False, "Zhao et al. 2023 (UniPC)"),
+    "unipc_2": Solver(presets.unipc_2, 3, 1, False, "Zhao et al. 2023 (UniPC)"),
+    "unipc_3": Solver(presets.unipc_3, 4, 1, False, "Zhao et al. 2023 (UniPC)"),
+    "sa_solver": Solver(sa_solver, 2, 1, True, "Xue et al. 2023 (SA-Solver)"),
+    "dpm_solver_v3": Solver(dpm_solver_v3, 3, 1, False, "Zheng et al. 2023 (DPM-Solver-v3)"),
 }
 
 

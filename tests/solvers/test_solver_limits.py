@@ -86,24 +86,6 @@ def test_each_token_is_solved_as_by_its_own_run(modes):
             check(together[:, token], run(build(schedule, base), modes, x[:, token], own))
 
 
-def test_a_mean_term_is_the_substitution_of_the_centred_point(bent):
-    """A run on x - beta y without a mean term, y added wherever the field looks, is the same."""
-    schedule = schedules.MeanReverting(schedules.VPLinear())
-    plain = schedules.VPLinear()
-    grid, x, y = np.linspace(0.9, 0.1, 9), starts(), starts(seed=5)
-    for name in solvers.REGISTRY:
-        tableau = solvers.make(name, schedule, grid)
-        got = solvers.sample(tableau, bent.jax, x, noise=waves, inputs=(y,))
-        s, t = schedule.at(grid[0]), schedule.at(grid[-1])
-
-        def shifted(x, level):
-            beta = 1 - level.alpha
-            return bent.jax(x + beta * y, level)
-
-        end = solvers.sample(solvers.make(name, plain, grid), shifted, x - s.beta * y, noise=waves)
-        check(got, end + t.beta * y)
-
-
 BAD = [
     (dict(grid=[0.1, 0.9]), "must decrease"),
     (dict(grid=[0.9, 0.5, 0.5, 0.0]), "must decrease .*0.5 is followed by 0.5"),

@@ -89,15 +89,6 @@ def test_noise_and_outputs_are_sources_that_no_lane_has():
     assert max(NOISE, output(0), output(1)) < 0
 
 
-def test_the_registry_says_order_cost_and_source():
-    for name, solver in solvers.REGISTRY.items():
-        assert solver.build.__name__ == name
-        tableau = solver.build(SCHEDULE, np.linspace(0.9, 0.1, 6))
-        assert tableau.num_rows == 5 * solver.evaluations
-        assert tableau.stochastic == solver.stochastic
-        assert solver.order >= 1 and solver.source
-
-
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("length", [6, 7, 8])
 def test_rows_run_in_order_whatever_their_period(length, bent):
