@@ -1,5 +1,10 @@
 """Shared fixtures."""
 
+import os
+
+# The suite compiles thousands of small programs and runs each once. Before JAX is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+
 import jax
 import pytest
 

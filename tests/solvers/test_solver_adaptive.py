@@ -39,6 +39,7 @@ def test_the_end_is_that_of_the_exact_flow_to_the_tolerance(name, end, gaussian)
     assert error < 20 * tolerance * np.hypot(t.alpha, t.sigma)
 
 
+@pytest.mark.slow
 def test_a_method_of_higher_order_takes_fewer_steps(gaussian):
     schedule = SCHEDULES["edm"]
     s, t = schedule.at(80.0), schedule.at(0.3)
@@ -95,6 +96,7 @@ def test_each_sample_takes_the_steps_it_takes_alone(modes):
     np.testing.assert_allclose(alone.state, together.state[4:6], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_field_may_hold_something_for_each_sample(gaussian):
     """A condition of shape (n,) reaches the samples it belongs to."""
 
@@ -121,6 +123,7 @@ def test_the_last_step_is_off_by_what_its_cut_off_says(gaussian):
     np.testing.assert_allclose(kept, 1 - 1e-4 / (2 * gaussian.variance), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_data_to_noise_and_back_is_a_round_trip(gaussian):
     x = jnp.asarray(np.random.default_rng(3).normal(size=(6, 2)))
     schedule = SCHEDULES["rectified_linear"]
@@ -132,6 +135,7 @@ def test_data_to_noise_and_back_is_a_round_trip(gaussian):
     np.testing.assert_allclose(back, x, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_end_is_differentiable_forwards_in_the_start(gaussian):
     """The derivative of the flow of a Gaussian is its growth."""
     schedule = SCHEDULES["edm"]
@@ -143,6 +147,7 @@ def test_the_end_is_differentiable_forwards_in_the_start(gaussian):
     np.testing.assert_allclose(slope, np.broadcast_to(growth, (6, 2)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_mean_term_is_the_substitution_x_minus_beta_y(gaussian):
     schedule = schedules.MeanReverting()
     y = jnp.asarray(np.random.default_rng(4).normal(size=(6, 2)))
@@ -167,6 +172,7 @@ def test_float32_stays_float32_and_follows_the_flow(gaussian):
     np.testing.assert_allclose(path.state, gaussian.flow(x, s, t), rtol=0, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_sample_that_runs_out_of_steps_is_not_a_number(gaussian):
     x = jnp.ones((6, 2))
     path = solvers.sample_adaptive(SCHEDULES["edm"], gaussian, x, max_steps=3)

@@ -136,6 +136,7 @@ def test_tokens_with_times_of_their_own_go_their_own_way(order):
         check(run(tableau, both, x)[:, number], alone)
 
 
+@pytest.mark.slow
 def test_the_coefficients_are_differentiable_in_the_grid():
     schedule, x = SCHEDULES["rectified_linear"], jnp.asarray(starts())
     both = fields.cfg_plus_plus(CONDITIONAL, UNCONDITIONAL, 0.4)

@@ -56,6 +56,7 @@ def test_a_mixture_has_its_log_density_on_every_schedule(name, time):
     np.testing.assert_allclose(found.value, THREE.log_prob(x, level), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_default_prior_is_the_normal_law_of_pure_noise():
     """On VP alpha = 0.0066 is left at the end: that is the error."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)))
@@ -118,6 +119,7 @@ def test_the_estimate_of_the_trace_is_unbiased(probe):
     assert abs(value.mean() - exact) < 4.5 * value.std() / np.sqrt(len(value))
 
 
+@pytest.mark.slow
 def test_its_variance_falls_as_one_over_the_number_of_probes():
     """Normal probes, 4,000 estimates: a variance is known to sqrt((kurtosis - 1) / n), 5 % here."""
     one, eight = (estimates(k, "normal").var() for k in (1, 8))
@@ -134,6 +136,7 @@ def test_a_sample_has_the_same_probes_in_every_batch():
     np.testing.assert_array_equal(together.evaluations[:2], alone.evaluations)
 
 
+@pytest.mark.slow
 def test_pictures_are_one_sample_each(gaussian):
     """Shape (n, 2, 2), all coordinates N(0.3, 0.5): d = 4."""
     schedule = SCHEDULES["rectified_linear"]

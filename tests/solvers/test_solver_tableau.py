@@ -76,6 +76,7 @@ def test_answers_of_different_size_cannot_be_padded():
         pad([r.tableau(e.x0, keep=(x,)), solvers.ddim(SCHEDULE, GRID)])
 
 
+@pytest.mark.slow
 def test_a_traced_grid_gives_traced_coefficients_of_the_same_pattern():
     for name in solvers.REGISTRY:
         host = solvers.make(name, SCHEDULE, GRID)

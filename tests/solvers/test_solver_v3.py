@@ -212,6 +212,7 @@ def test_a_mean_term_comes_before_the_ones(gaussian):
     check(got, end + t.beta * y)
 
 
+@pytest.mark.slow
 def test_a_traced_grid_gives_the_same_coefficients(gaussian):
     """Here the table is looked up by JAX."""
     statistics, grid = gaussian_statistics(gaussian), np.array([0.8, 0.5, 0.3, 0.0])
