@@ -119,7 +119,7 @@ def sample_adaptive(
 def _sample(shared, x, span, tolerances, plan, clean):
     first, last = (jnp.asarray(angle, x.dtype) for angle in span)
     start, _ = to_angle(shared, x, first, clean[0])
-    path = integrate(_rate, shared, start, (first, last), plan, tolerances)
+    path = integrate(velocity, shared, start, (first, last), plan, tolerances)
     end, level = from_angle(shared, path.state, last)
     if clean[1]:
         end = denoiser(shared[1](end, level))
@@ -258,10 +258,6 @@ def _one_sample(rate):
         return slope, jax.tree.map(lambda _: True, slope)
 
     return one
-
-
-def _rate(shared, u, theta):
-    return velocity(shared, u, theta)
 
 
 def _cos(theta):

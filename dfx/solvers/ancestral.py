@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dfx.errors import PersonError
+from dfx.solvers.ddim import renoised
+from dfx.solvers.phi import ddim_step, shrink
 from dfx.solvers.runge_kutta import check_start
-from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
+from dfx.solvers.steps import ends_clean, namespace, pairs, record
 from dfx.solvers.tableau import Tableau
 
 
@@ -31,23 +33,7 @@ def euler_ancestral(schedule, grid, eta: float = 1.0) -> Tableau:
     """
     if not 0 <= eta < float("inf"):
         raise PersonError(f"eta = {eta}: must be a number from 0")
-    r, levels = record(schedule, grid)
-    xp, clean = namespace(levels), ends_clean(levels)
-    x = r.start
-    for s, t in pairs(levels):
-        x0 = r.at(x, s).x0
-        noisy = eta > 0 and not (clean and t is levels[-1])
-        down = 1.0  # S_down / S_t
-        if noisy:
-            fresh = 1 - ratio(s.alpha * t.sigma, t.alpha * s.sigma) ** 2
-            up = xp.minimum(1.0, eta * xp.sqrt(fresh))  # S_up / S_t
-            down = xp.sqrt(1 - up**2)
-        # alpha_t (x0_hat + S_down d) with d = (x - alpha_s x0_hat) / sigma_s
-        of_x = down * ratio(t.sigma, s.sigma)
-        x = of_x * x + (t.alpha - of_x * s.alpha) * x0
-        if noisy:
-            x = x + up * t.sigma * r.noise()
-    return r.tableau(x)
+    return renoised(schedule, grid, eta)
 
 
 def reverse_diffusion(schedule, grid) -> Tableau:
@@ -82,10 +68,9 @@ def reverse_diffusion(schedule, grid) -> Tableau:
     for s, t in pairs(levels):
         x0 = r.at(x, s).x0
         if clean and t is levels[-1]:
-            of_x = ratio(t.sigma, s.sigma)
-            return r.tableau(of_x * x + (t.alpha - of_x * s.alpha) * x0)
+            return r.tableau(ddim_step(x, x0, s, t))
         a = s.alpha / t.alpha
-        fresh = 1 - ratio(a * t.sigma, s.sigma) ** 2  # beta / sigma_s^2
+        fresh = 1 - shrink(s, t) ** 2  # beta / sigma_s^2
         ready = (t.sigma == 0) & (fresh > 0)  # a token that ends here, before others
         of_x = xp.where(ready, 0.0, 2 - a - fresh)
         x = of_x * x + xp.where(ready, 1.0, fresh * s.alpha) * x0

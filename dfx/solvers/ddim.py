@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dfx.errors import PersonError
-from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
+from dfx.solvers.phi import ddim_step, shrink
+from dfx.solvers.steps import ends_clean, namespace, pairs, record
 from dfx.solvers.tableau import Tableau
 
 
@@ -29,20 +30,19 @@ def ddim(schedule, grid, eta: float = 0.0) -> Tableau:
     """
     if not 0 <= eta <= 1:
         raise PersonError(f"eta = {eta}: must lie in [0, 1]")
+    return renoised(schedule, grid, eta)
+
+
+def renoised(schedule, grid, eta: float) -> Tableau:
+    """Return DDIM(eta) for any eta >= 0, its std at most sigma_t: then all noise is fresh."""
     r, levels = record(schedule, grid)
     xp, clean = namespace(levels), ends_clean(levels)
     x = r.start
     for s, t in pairs(levels):
         x0 = r.at(x, s).x0
-        noisy = eta > 0 and not (clean and t is levels[-1])
-        kept = 1.0  # the share of sigma_t that eps_hat keeps, sqrt(1 - std^2 / sigma_t^2)
-        if noisy:
-            fresh = 1 - (ratio(s.alpha * t.sigma, t.alpha * s.sigma)) ** 2
-            std = eta * t.sigma * xp.sqrt(fresh)
-            kept = xp.sqrt(1 - eta**2 * fresh)
-        # alpha_t x0_hat + kept sigma_t eps_hat with eps_hat = (x - alpha_s x0_hat) / sigma_s
-        of_x = kept * ratio(t.sigma, s.sigma)
-        x = of_x * x + (t.alpha - of_x * s.alpha) * x0
-        if noisy:
-            x = x + std * r.noise()
+        if eta == 0 or (clean and t is levels[-1]):
+            x = ddim_step(x, x0, s, t)
+            continue
+        share = xp.minimum(1.0, eta**2 * (1 - shrink(s, t) ** 2))  # std^2 / sigma_t^2
+        x = ddim_step(x, x0, s, t, xp.sqrt(1 - share)) + xp.sqrt(share) * t.sigma * r.noise()
     return r.tableau(x)

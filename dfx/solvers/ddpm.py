@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dfx.errors import PersonError
+from dfx.solvers.phi import shrink
 from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
 from dfx.solvers.tableau import Tableau
 
@@ -37,10 +38,10 @@ def ddpm(schedule, grid, variance: str = "small") -> Tableau:
     x = r.start
     for s, t in pairs(levels):
         x0 = r.at(x, s).x0
-        shrink = ratio(s.alpha * t.sigma, t.alpha * s.sigma)  # a sigma_t / sigma_s
-        fresh = 1 - shrink**2  # beta / sigma_s^2
+        kept = shrink(s, t)  # a sigma_t / sigma_s
+        fresh = 1 - kept**2  # beta / sigma_s^2
         std = (t.sigma if variance == "small" else s.sigma) * xp.sqrt(fresh)
-        x = shrink * ratio(t.sigma, s.sigma) * x + t.alpha * fresh * x0
+        x = kept * ratio(t.sigma, s.sigma) * x + t.alpha * fresh * x0
         if clean and t is levels[-1]:
             break
         x = x + std * r.noise()

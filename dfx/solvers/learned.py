@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from dfx.errors import PersonError
+from dfx.solvers.phi import ddim_step
 from dfx.solvers.recorder import Lin
 from dfx.solvers.sample import sample
 from dfx.solvers.steps import ends_clean, pairs, record
@@ -48,8 +49,7 @@ def multistep(schedule, grid, corrections) -> Tableau:
         d = newest
         for e, older in zip(row, past):
             d = d + e * (older - newest)
-        shrink = t.sigma / s.sigma
-        x = shrink * x + (t.alpha - s.alpha * shrink) * d
+        x = ddim_step(x, d, s, t)
         past = [newest, *past]
     return r.tableau(x, max_lanes=len(steps) + 1)
 
@@ -164,11 +164,9 @@ def least_squares(schedule, grid, field: Callable, x, path, *, depth: int | None
     corrections, errors = [], []
     for i, (s, t) in enumerate(pairs(levels)):
         newest = np.asarray(evaluate(x, s.astype(x.dtype)), np.float64)
-        shrink = t.sigma / s.sigma
-        gain = t.alpha - s.alpha * shrink
-        plain = shrink * x + gain * newest
+        plain = ddim_step(x, newest, s, t)
         older = past[: depth or count]
-        columns = [(gain * (m - newest)).reshape(-1) for m in older]
+        columns = [ddim_step(0.0, m - newest, s, t).reshape(-1) for m in older]
         row = np.zeros(0)
         if columns:
             row = np.linalg.lstsq(

@@ -81,12 +81,13 @@ def shrink(s, t):
     return ratio(s.alpha * t.sigma, t.alpha * s.sigma)
 
 
-def ddim_step(x: Lin, x0: Lin, s, t) -> Lin:
-    """Return (sigma_t / sigma_s) x + (alpha_t - alpha_s sigma_t / sigma_s) x0: order 1, both forms.
+def ddim_step(x, x0, s, t, kept=1.0) -> Any:
+    """Return alpha_t x0 + kept sigma_t eps with eps = (x - alpha_s x0) / sigma_s.
 
-    It is alpha_t x0 + sigma_t eps with eps = (x - alpha_s x0) / sigma_s.
+    With all of eps kept it is the step of order 1 in both forms. Linear in (x, x0), which may be
+    linear forms or arrays.
     """
-    of_x = ratio(t.sigma, s.sigma)
+    of_x = kept * ratio(t.sigma, s.sigma)
     return of_x * x + (t.alpha - of_x * s.alpha) * x0
 
 

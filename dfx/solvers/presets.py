@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dfx.solvers.dpm_multistep import dpm_multistep
 from dfx.solvers.dpm_sde import sde_dpm_multistep
 from dfx.solvers.dpm_singlestep import dpm_singlestep
+from dfx.solvers.runge_kutta import runge_kutta
 from dfx.solvers.tableau import Tableau
 from dfx.solvers.unipc import unipc
 
@@ -57,3 +58,15 @@ sde_dpm_solver_pp_3m = preset("sde_dpm_solver_pp_3m", sde_dpm_multistep, order=3
 unipc_1 = preset("unipc_1", unipc, order=1)
 unipc_2 = preset("unipc_2", unipc, order=2)
 unipc_3 = preset("unipc_3", unipc, order=3)
+
+rho_heun = preset("rho_heun", runge_kutta, method="heun2", variable="sigma")
+rho_kutta3 = preset("rho_kutta3", runge_kutta, method="kutta3", variable="sigma")
+rho_heun3 = preset("rho_heun3", runge_kutta, method="heun3", variable="sigma")
+rho_ralston3 = preset("rho_ralston3", runge_kutta, method="ralston3", variable="sigma")
+rho_vdh3 = preset("rho_vdh3", runge_kutta, method="van_der_houwen3", variable="sigma")
+rho_ssprk3 = preset("rho_ssprk3", runge_kutta, method="ssprk3", variable="sigma")
+rho_rk4 = preset("rho_rk4", runge_kutta, method="rk4", variable="sigma")
+flow_euler = preset("flow_euler", runge_kutta, method="euler", variable="time")
+flow_midpoint = preset("flow_midpoint", runge_kutta, method="midpoint", variable="time")
+flow_heun = preset("flow_heun", runge_kutta, method="heun2", variable="time")
+flow_rk4 = preset("flow_rk4", runge_kutta, method="rk4", variable="time")

@@ -18,7 +18,6 @@ from dfx.solvers.heun import heun
 from dfx.solvers.kdpm2 import kdpm2
 from dfx.solvers.momentum import ghvb, heavy_ball
 from dfx.solvers.pndm import ipndm, plms, pndm, s_pndm
-from dfx.solvers.runge_kutta import fixed
 from dfx.solvers.sa import sa_solver
 from dfx.solvers.tableau import Tableau
 
@@ -52,17 +51,17 @@ REGISTRY: dict[str, Solver] = {
     "lms": Solver(lms, 4, 1, False, "Crowson 2022 (k-diffusion)"),
     "deis_rhoab": Solver(lms, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
     "deis_tab": Solver(deis_tab, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_heun": Solver(fixed("heun2", "sigma"), 2, 2, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_kutta3": Solver(fixed("kutta3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_heun3": Solver(fixed("heun3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_ralston3": Solver(fixed("ralston3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_vdh3": Solver(fixed("van_der_houwen3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_ssprk3": Solver(fixed("ssprk3", "sigma"), 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
-    "rho_rk4": Solver(fixed("rk4", "sigma"), 4, 4, False, "Zhang & Chen 2023 (DEIS)"),
-    "flow_euler": Solver(fixed("euler", "time"), 1, 1, False, "Lipman et al. 2023"),
-    "flow_midpoint": Solver(fixed("midpoint", "time"), 2, 2, False, "Lipman et al. 2023"),
-    "flow_heun": Solver(fixed("heun2", "time"), 2, 2, False, "Lipman et al. 2023"),
-    "flow_rk4": Solver(fixed("rk4", "time"), 4, 4, False, "Lipman et al. 2023"),
+    "rho_heun": Solver(presets.rho_heun, 2, 2, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_kutta3": Solver(presets.rho_kutta3, 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_heun3": Solver(presets.rho_heun3, 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_ralston3": Solver(presets.rho_ralston3, 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_vdh3": Solver(presets.rho_vdh3, 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_ssprk3": Solver(presets.rho_ssprk3, 3, 3, False, "Zhang & Chen 2023 (DEIS)"),
+    "rho_rk4": Solver(presets.rho_rk4, 4, 4, False, "Zhang & Chen 2023 (DEIS)"),
+    "flow_euler": Solver(presets.flow_euler, 1, 1, False, "Lipman et al. 2023"),
+    "flow_midpoint": Solver(presets.flow_midpoint, 2, 2, False, "Lipman et al. 2023"),
+    "flow_heun": Solver(presets.flow_heun, 2, 2, False, "Lipman et al. 2023"),
+    "flow_rk4": Solver(presets.flow_rk4, 4, 4, False, "Lipman et al. 2023"),
     "ipndm": Solver(ipndm, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
     "plms": Solver(plms, 4, 1, False, "Liu et al. 2022 (PNDM)"),
     "s_pndm": Solver(s_pndm, 2, 1, False, "Liu et al. 2022 (PNDM)"),

@@ -107,15 +107,6 @@ def runge_kutta(schedule, grid, method: str | Butcher = "rk4", variable: str = "
     return r.tableau(x)
 
 
-def fixed(method: str, variable: str) -> Callable:
-    """Return `runge_kutta` with this method and variable, as a builder without options."""
-
-    def build(schedule, grid) -> Tableau:
-        return runge_kutta(schedule, grid, method, variable)
-
-    return build
-
-
 def euler_step(r, x, s, t):
     """Record one Euler step in sigma; the result is x0_hat where t is clean."""
     e = r.at(x, s)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from solver_by_hand import run
 
 from dfx import schedules, solvers
 from dfx.errors import PersonError
@@ -68,12 +69,20 @@ def test_a_constant_denoiser_is_exact_whatever_was_learned(grid):
     np.testing.assert_allclose(found, t.alpha * data + t.sigma * (x - s.alpha * data) / s.sigma)
 
 
-def test_second_order_is_the_two_step_formula():
+def test_second_order_is_the_two_step_formula(bent):
     """D = (1 + h / 2 h_old) m - h / (2 h_old) m_old (Lu et al. 2022, algorithm 2)."""
     lam = [SCHEDULE.at(t).half_log_snr for t in OPEN]
     rows = learned.second_order(SCHEDULE, OPEN, clean=False)
     expected = [-(lam[i + 1] - lam[i]) / (lam[i] - lam[i - 1]) / 2 for i in (1, 2, 3)]
     np.testing.assert_allclose(np.concatenate(rows), expected, rtol=1e-12)
+    for grid in GRIDS.values():
+        rows = learned.second_order(SCHEDULE, grid, clean=bool(grid[-1] == 0))
+        ours, owner = (
+            solvers.multistep(SCHEDULE, grid, rows),
+            solvers.make("dpm_solver_pp_2m", SCHEDULE, grid),
+        )
+        found, known = (run(tableau, bent.numpy, starts(1, 3)) for tableau in (ours, owner))
+        np.testing.assert_allclose(found, known, rtol=1e-12)  # rounding
     rows = learned.second_order(SCHEDULE, GRIDS["to the data"], clean=True)
     np.testing.assert_allclose(np.concatenate(rows), [*expected[:2], 0.0], rtol=1e-12)
 
