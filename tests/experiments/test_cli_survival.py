@@ -144,22 +144,20 @@ def test_kill_9_and_the_same_command_again_end_with_the_same_bytes(studies, driv
 
 
 def test_compiled_programs_are_kept_in_the_users_cache_unless_a_folder_is_named(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    monkeypatch.delenv(compiled.FOLDER, raising=False)
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": "/cache"})
     compiled.keep_compiled()
-    first = os.environ[compiled.FOLDER]
-    assert first.startswith("/cache/dfx/jax/")
-    monkeypatch.setenv(compiled.FOLDER, "/mine")
+    assert os.environ[compiled.FOLDER].startswith("/cache/dfx/jax/")
+    os.environ[compiled.FOLDER] = "/mine"
     compiled.keep_compiled()
     assert os.environ[compiled.FOLDER] == "/mine"
 
 
 def test_every_core_is_a_device_unless_a_number_is_named(monkeypatch):
-    monkeypatch.delenv(compiled.DEVICES, raising=False)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    monkeypatch.setattr(os, "environ", flags)
     compiled.device_a_core()
     assert compiled.DEVICES not in os.environ
-    monkeypatch.delenv("XLA_FLAGS")
+    del flags["XLA_FLAGS"]
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
     compiled.device_a_core()
     assert os.environ[compiled.DEVICES] == "4"

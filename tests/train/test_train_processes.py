@@ -12,8 +12,9 @@ import pytest
 CHILD = Path(__file__).with_name("train_children.py")
 
 
-def run(*arguments, flags=""):
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+def run(*arguments, devices=1):
+    own = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": ""}
+    environment = os.environ | own
     command = [sys.executable, str(CHILD), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -41,5 +42,5 @@ def test_killed_while_saving_and_resumed_is_uninterrupted_to_the_bit(tmp_path):
 
 @pytest.mark.slow
 def test_ensemble_on_eight_devices_is_the_ensemble_on_one(tmp_path):
-    child = run("devices", tmp_path, flags="--xla_force_host_platform_device_count=8")
+    child = run("devices", tmp_path, devices=8)
     assert child.stdout.split() == ["same"], child.stderr
