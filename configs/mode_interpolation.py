@@ -13,7 +13,6 @@ without, they are the 8x8 digits that come with scikit-learn.
 Source: Aithal, Maini, Lipton, Kolter (2024), arXiv 2406.09358.
 """
 
-import functools
 import itertools
 import os
 from typing import Any
@@ -29,11 +28,7 @@ PARTS = ("gaussians", "recursion", "pictures")
 def get_config(size: str = "default") -> config_dict.ConfigDict:
     """Return the config of one size."""
     config = _default()
-    for name, changes in _CHANGES[size].items():
-        if isinstance(changes, dict):
-            config[name].update(changes)
-        else:
-            config[name] = changes
+    config.update(_CHANGES[size])
     return config
 
 
@@ -168,13 +163,13 @@ def validate(config: config_dict.ConfigDict) -> None:
       DataError: no MNIST where the path points, or a torn file.
     """
     for name, allowed in _CHOICES.items():
-        checks.not_empty(f"config.{name}", _get(config, name))
-        checks.one_of(f"config.{name}", _get(config, name), allowed)
-    for name, value in _numbers(config, "config"):
+        checks.not_empty(f"config.{name}", checks.value_of(config, name))
+        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
+    for name, value in checks.numbers(config):
         check = checks.not_negative if name == "config.seed" else checks.positive
         check(name, value)
     for name in _SHARES:
-        checks.in_range(f"config.{name}", _get(config, name), 0.0, 0.9999)
+        checks.in_range(f"config.{name}", checks.value_of(config, name), 0.0, 0.9999)
     checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
     checks.in_range("config.two_d.side", config.two_d.side, 2, 100)
     checks.in_range("config.recursion.side", config.recursion.side, 2, 100)
@@ -198,17 +193,3 @@ def _check_lists(config) -> None:
     checks.require(rising, "config.one_d.snapshots", given, "rising numbers of steps")
     windows = config.detection.windows
     checks.require(10 in windows, "config.detection.windows", windows, "any numbers, with 10 among")
-
-
-def _numbers(group, name: str):
-    """All settings that are numbers, or tuples of numbers, with their full names."""
-    for key, value in group.items():
-        first = value[0] if isinstance(value, tuple) and value else value
-        if hasattr(value, "items"):
-            yield from _numbers(value, f"{name}.{key}")
-        elif not isinstance(first, str):
-            yield f"{name}.{key}", value
-
-
-def _get(config, name: str):
-    return functools.reduce(lambda group, part: group[part], name.split("."), config)

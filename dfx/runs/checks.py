@@ -6,7 +6,8 @@ is checked entry by entry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dfx.errors import PersonError, unknown
@@ -61,6 +62,25 @@ def one_of(setting: str, value: Any, allowed: Iterable[Any]) -> None:
         if entry not in names:
             reason = unknown("value", entry, map(str, names))
             raise ConfigError(f"setting {setting}: {reason}")
+
+
+def numbers(group: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
+    """Yield (full name, value) of all settings that are numbers, or tuples of numbers.
+
+    >>> list(numbers({"train": {"steps": 5, "kind": "eps"}, "sizes": (1, 2)}))
+    [('config.train.steps', 5), ('config.sizes', (1, 2))]
+    """
+    for key, value in group.items():
+        first = value[0] if isinstance(value, tuple) and value else value
+        if hasattr(value, "items"):
+            yield from numbers(value, f"{name}.{key}")
+        elif not isinstance(first, str):
+            yield f"{name}.{key}", value
+
+
+def value_of(config: Any, name: str) -> Any:
+    """Return the value of a setting by its name within the config, such as "train.num_steps"."""
+    return functools.reduce(lambda group, part: group[part], name.split("."), config)
 
 
 def _entries(value: Any) -> tuple:
