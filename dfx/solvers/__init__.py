@@ -13,6 +13,7 @@ from dfx.solvers.dpm_singlestep import dpm_singlestep, dpm_solver_fast, fast_ord
 from dfx.solvers.dpm_v3 import ModelStatistics, dpm_solver_v3, model_statistics
 from dfx.solvers.euler import euler, euler_maruyama
 from dfx.solvers.files import load, save
+from dfx.solvers.finish import half_denoise
 from dfx.solvers.heun import heun
 from dfx.solvers.kdpm2 import kdpm2
 from dfx.solvers.langevin import langevin_step, sample_with_corrector
@@ -66,6 +67,7 @@ __all__ = [
     "euler_maruyama",
     "fast_orders",
     "ghvb",
+    "half_denoise",
     "heavy_ball",
     "heun",
     "ipndm",

@@ -62,6 +62,9 @@ REGISTRY: dict[str, Solver] = {
     "flow_midpoint": Solver(presets.flow_midpoint, 2, 2, False, "Lipman et al. 2023"),
     "flow_heun": Solver(presets.flow_heun, 2, 2, False, "Lipman et al. 2023"),
     "flow_rk4": Solver(presets.flow_rk4, 4, 4, False, "Lipman et al. 2023"),
+    "flow_kutta38": Solver(
+        presets.flow_kutta38, 4, 4, False, "Kutta 1901; Chen 2018 (torchdiffeq)"
+    ),
     "ipndm": Solver(ipndm, 4, 1, False, "Zhang & Chen 2023 (DEIS)"),
     "plms": Solver(plms, 4, 1, False, "Liu et al. 2022 (PNDM)"),
     "s_pndm": Solver(s_pndm, 2, 1, False, "Liu et al. 2022 (PNDM)"),

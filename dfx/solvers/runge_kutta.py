@@ -35,7 +35,7 @@ class Butcher(NamedTuple):
         return tuple(map(math.fsum, self.a))
 
 
-#: Name -> method; the number in a name is its order.
+#: Name -> method; the number in a name is its order, but "kutta38" is Kutta's 3/8 rule, of order 4.
 METHODS = {
     "euler": Butcher(((),), (1,)),
     "midpoint": Butcher(((), (1 / 2,)), (0, 1)),
@@ -46,6 +46,7 @@ METHODS = {
     "van_der_houwen3": Butcher(((), (8 / 15,), (1 / 4, 5 / 12)), (1 / 4, 0, 3 / 4)),
     "ssprk3": Butcher(((), (1,), (1 / 4, 1 / 4)), (1 / 6, 1 / 6, 4 / 6)),
     "rk4": Butcher(((), (1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 2 / 6, 2 / 6, 1 / 6)),
+    "kutta38": Butcher(((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
 }
 
 
@@ -72,9 +73,9 @@ def runge_kutta(schedule, grid, method: str | Butcher = "rk4", variable: str = "
     "sigma" with three-stage methods is the rho-RK of DEIS, with "heun2" the sampler `heun`; "time"
     is how flow matching is integrated, and may start where alpha = 0. The order is that of the
     method, the evaluations a step are its stages; two lanes for two stages, three for three and
-    for classic RK4. A stage at sigma = 0 has no eps_hat, so a last step to clean data is Euler's
-    in sigma: it returns x0_hat, at one evaluation. Its one error of second order caps the order at
-    2; end the grid at a small sigma to see more.
+    for classic RK4, four for the 3/8 rule. A stage at sigma = 0 has no eps_hat, so a last step to
+    clean data is Euler's in sigma: it returns x0_hat, at one evaluation. Its one error of second
+    order caps the order at 2; end the grid at a small sigma to see more, or see `half_denoise`.
 
     Args:
       schedule, grid: as in `record`; tokens may have their own times, and end together. In "sigma",

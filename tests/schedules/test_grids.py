@@ -41,6 +41,13 @@ def test_uniform_steps_are_equal_in_time():
     np.testing.assert_allclose(np.diff(grids.uniform(VP, 8, 0.9, 0.1)), -0.1, ROUNDING)
 
 
+def test_power_steps_are_equal_in_the_root_of_time():
+    grid = grids.power(VP, 8, exponent=3.0, start=0.729, end=0.001)
+    np.testing.assert_allclose(np.diff(np.cbrt(grid)), -0.1, ROUNDING)
+    np.testing.assert_array_equal(grids.power(VP, 7, 1.0), grids.uniform(VP, 7))
+    np.testing.assert_array_equal(grids.power(VP, 7, 2.0), grids.quadratic(VP, 7))
+
+
 def test_quadratic_steps_are_equal_in_the_root_of_time():
     np.testing.assert_allclose(np.diff(np.sqrt(grids.quadratic(VP, 8, 0.81, 0.01))), -0.1, ROUNDING)
 
@@ -170,6 +177,7 @@ def test_the_number_of_steps_is_a_positive_whole_number(name, n):
     [
         ("uniform", VP, {"start": 1.5}, "0 <= end < start <= 1, got start = 1.5, end = 0"),
         ("uniform", VP, {"end": -0.1}, "0 <= end < start <= 1, got start = 1, end = -0.1"),
+        ("power", VP, {"exponent": 0.0}, "power needs exponent > 0, got 0"),
         ("quadratic", VP, {"start": 0.2, "end": 0.2}, "got start = 0.2, end = 0.2"),
         ("uniform", schedules.EDM(), {"start": 81.0}, "end < start <= 80, got start = 81"),
         ("uniform", VP, {"start": float("nan")}, "got start = nan"),

@@ -42,6 +42,7 @@ NAMED = {
     "flow_midpoint": ("midpoint", "time"),
     "flow_heun": ("heun2", "time"),
     "flow_rk4": ("rk4", "time"),
+    "flow_kutta38": ("kutta38", "time"),
 }
 
 
@@ -61,7 +62,7 @@ def test_a_method_meets_the_order_conditions_of_its_order(name):
             b @ a @ a @ c - 1 / 24],
         5: [b @ c**4 - 1 / 5],
     }  # fmt: skip
-    order = {"euler": 1, "midpoint": 2, "rk4": 4}.get(name) or int(name[-1])
+    order = {"euler": 1, "midpoint": 2, "rk4": 4, "kutta38": 4}.get(name) or int(name[-1])
     for k in range(1, order + 1):
         np.testing.assert_allclose(defects[k], 0, atol=1e-15)
     assert np.max(np.abs(defects[order + 1])) > 1e-3
@@ -226,6 +227,7 @@ LANES = {
     "flow_midpoint": (2, 2, 24),
     "flow_heun": (2, 2, 24),
     "flow_rk4": (3, 4, 48),
+    "flow_kutta38": (4, 4, 48),
 }
 
 
