@@ -22,8 +22,8 @@ def grid() -> targets.Mixture:
 
 
 def low_rank() -> targets.Mixture:
-    """Return eight Gaussians in 64 dimensions, of unequal weight: each spreads along four directions
-    of its own and by 0.05 along the others."""
+    """Return eight Gaussians in 64 dimensions, of unequal weight: each spreads by 0.5 along four
+    directions of its own and by 0.05 along the others."""
     rng = np.random.default_rng(0)
     means = rng.normal(size=(8, 64)) / 8.0  # of length about 1
     factors = 0.5 * np.linalg.qr(rng.normal(size=(8, 64, 4)))[0]

@@ -19,6 +19,7 @@ import numpy as np
 
 from dfx import data, fields, losses, nets, schedules, solvers, targets, train
 from dfx.runs import say
+from experiments.parameters import flatten, unflatten
 
 
 class Toy(NamedTuple):
@@ -98,7 +99,7 @@ def fit_members(
     template = jax.eval_shape(lambda keys: jax.vmap(toy.net.init)(keys), members.keys)
     advance = _trainer(run, name, toy, members, batch_size, snapshots[-1])
     stored = [run.arrays(f"{name}_{n}", functools.partial(advance, n)) for n in snapshots]
-    return [_unflatten(template, arrays) for arrays in stored]
+    return [unflatten(template, arrays) for arrays in stored]
 
 
 def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
@@ -128,7 +129,7 @@ def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
                 save_every=10 * toy.chunk,
             )  # fmt: skip
         held.append(state)
-        return _flatten(state.params)
+        return flatten(state.params)
 
     return advance
 
@@ -242,16 +243,3 @@ def sample_field(schedule, field, key, sampler, shape, windows) -> tuple[np.ndar
     observe = solvers.window_variance(tuple(windows))
     x, variance = solvers.sample(sampler.tableau, field, x, noise, observe=observe)
     return np.asarray(x), np.asarray(variance)
-
-
-def _flatten(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _unflatten(template: Any, stored: dict[str, np.ndarray]) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, _: stored[_name(path)], template)
-
-
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
