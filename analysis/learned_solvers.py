@@ -152,8 +152,8 @@ def work_precision(run: Record, errors: Errors):
         for name, (color, marker, dash) in LOOKS.items():
             if name in (*errors.ways, "best fixed", "ddim"):
                 style.band(
-                    ax, errors.budgets, errors.of(problem, name).T, NAMES[name], color=color,
-                    marker=marker, linestyle=dash, markersize=4, linewidth=1.2,
+                    ax, errors.budgets, errors.of(problem, name).T, NAMES[name], geometric=True,
+                    color=color, marker=marker, linestyle=dash, markersize=4, linewidth=1.2,
                 )  # fmt: skip
         if problem == "public":
             shown = [n for n in errors.budgets if n in PUBLIC]

@@ -80,7 +80,7 @@ def work_precision(errors: Errors):
     """Error against evaluations, one sampler a family, on two schedules with their usual grids."""
     rows = (("vp_linear", "log_snr"), ("rectified_linear", "quadratic"))
     fig, axes = style.figure(2, len(errors.laws), aspect=0.95, sharex=True, sharey="col")
-    for line, (schedule, grid) in zip(axes, rows):
+    for i, (line, (schedule, grid)) in enumerate(zip(axes, rows)):
         for ax, (k, law) in zip(line, enumerate(errors.laws)):
             for name, (color, marker, dash) in FAMILIES.items():
                 if name in errors.names:
@@ -88,11 +88,11 @@ def work_precision(errors: Errors):
                     values = errors.of(name, schedule, grid)[k]
                     ok = np.isfinite(values).all(-1) & (np.diff(spent, prepend=0) > 0)
                     style.band(
-                        ax, spent[ok], values[ok].T, name, color=color, marker=marker,
-                        linestyle=dash, markersize=3, linewidth=1,
+                        ax, spent[ok], values[ok].T, name, geometric=True, color=color,
+                        marker=marker, linestyle=dash, markersize=3, linewidth=1,
                     )  # fmt: skip
             ax.set(xscale="log", yscale="log", ylim=(1e-7, 10))
-            if line is axes[0]:
+            if i == 0:
                 ax.set_title(TITLES[law])
             else:
                 ax.set_xlabel("evaluations")
@@ -128,7 +128,7 @@ def grids(errors: Errors):
     place = int(np.argmin(np.abs(errors.budgets - 20)))
     names = [n for n in ("dpm_solver_pp_2m", "unipc_3", "flow_kutta38") if n in errors.names]
     fig, axes = style.figure(len(names), len(errors.laws), aspect=0.62, sharex=True, sharey=True)
-    for line, name in zip(axes, names):
+    for row, (line, name) in enumerate(zip(axes, names)):
         for ax, (k, law) in zip(line, enumerate(errors.laws)):
             values = np.log10(errors.errors[name][k, :, :, place].mean(-1))
             drawn = ax.imshow(values, aspect="auto", vmin=-4, vmax=0)
@@ -136,7 +136,7 @@ def grids(errors: Errors):
                 color = "white" if value < -2 else "black"
                 ax.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=6, color=color)
             ax.spines[:].set_visible(False)
-            if line is axes[0]:
+            if row == 0:
                 ax.set_title(TITLES[law])
         line[0].set_ylabel(name)
     schedules = [name.replace("_", " ") for name in errors.schedules]
@@ -166,8 +166,8 @@ def last_step(errors: Errors):
                 values = errors.of(name, "rectified_linear", grid)[k]
                 ok = np.isfinite(values).all(-1) & (np.diff(spent, prepend=0) > 0)
                 style.band(
-                    ax, spent[ok], values[ok].T, color=color, marker=marker, linestyle=dash,
-                    markersize=3, linewidth=1,
+                    ax, spent[ok], values[ok].T, geometric=True, color=color, marker=marker,
+                    linestyle=dash, markersize=3, linewidth=1,
                 )  # fmt: skip
         ax.set(xscale="log", yscale="log", title=TITLES[law], xlabel="evaluations")
         x = np.array([50.0, 200.0])

@@ -75,9 +75,17 @@ def save(fig: Figure, folder: str | Path, name: str) -> Path:
     return path
 
 
-def band(ax: Axes, x: Any, values: Any, label: str | None = None, **line: Any) -> None:
-    """Draw the mean over seeds of `values` (seeds, n) at x (n,), its 95% interval as a band."""
-    mean, low, high = mean_interval(values)
+def band(
+    ax: Axes, x: Any, values: Any, label: str | None = None, geometric: bool = False, **line: Any
+) -> None:
+    """Draw the mean over seeds of `values` (seeds, n) at x (n,), its 95% interval as a band.
+
+    With `geometric` both are those of the logarithm, for values above 0 on a log axis.
+    """
+    if geometric:
+        mean, low, high = map(np.exp, mean_interval(np.log(values)))
+    else:
+        mean, low, high = mean_interval(values)
     (drawn,) = ax.plot(x, mean, label=label, **line)
     ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 

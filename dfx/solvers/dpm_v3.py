@@ -142,7 +142,7 @@ def dpm_solver_v3(
     r, levels = record(schedule, grid)
     steps, clean = pairs(levels), ends_clean(levels)
     table = _Table(_statistics(statistics, levels[: -1 if clean else None]), namespace(levels))
-    ones = 0 if table.b is None else r.input(1 + (type(schedule).beta is not Schedule.beta))
+    ones = r.input(1 + (type(schedule).beta is not Schedule.beta)) if table.has_constant else 0
     past: list = []  # half log-SNR and f, the newest first
     point, correct = r.start, None
     for i, (s, t) in enumerate(steps):
@@ -179,7 +179,7 @@ class _Step:
         parts = self.table.along(self.weights, self.parts)
         integrals = [(self.weights * parts**k).sum(0) for k in range(len(known))]
         x = self.moved + integrals[0] * values[0] + correction(integrals, nodes, values)
-        if self.table.b is None:
+        if not self.table.has_constant:
             return x
         shift = self.table.shift(self.start, self.start + self.parts)
         return x + (self.weights * shift).sum(0) * self.ones
@@ -191,11 +191,9 @@ class _Step:
     def _g(self, node, f):
         """g at a node: exp(-S) f - B, with S and B from the start of the step."""
         value = self.table.xp.exp(-self.table.rise("s", self.start, node)) * f
-        return (
-            value
-            if self.table.b is None
-            else value - self.table.shift(self.start, node) * self.ones
-        )
+        if not self.table.has_constant:
+            return value
+        return value - self.table.shift(self.start, node) * self.ones
 
 
 class _Table:
@@ -203,19 +201,20 @@ class _Table:
 
     def __init__(self, statistics: ModelStatistics, xp):
         self.xp, self.at = xp, np.asarray(statistics.half_log_snr, np.float64)
-        self.l, self.s = (np.asarray(a, np.float64) for a in (statistics.l, statistics.s))
-        self.b = None
-        if statistics.b is not None:  # as it appears in the integrals: exp(-S) b
-            self.b = np.exp(-self._cumulative(self.s)) * np.asarray(statistics.b, np.float64)
+        self.entries = {name: np.asarray(getattr(statistics, name), np.float64) for name in "ls"}
+        self.totals = {name: self._cumulative(values) for name, values in self.entries.items()}
+        self.has_constant = statistics.b is not None
+        if self.has_constant:  # as it appears in the integrals: exp(-S) b
+            self.entries["b"] = np.exp(-self.totals["s"]) * np.asarray(statistics.b, np.float64)
+            self.totals["b"] = self._cumulative(self.entries["b"])
 
     def l_at(self, position):
         """l at one half log-SNR."""
-        return self._value_and_integral(self.l, position)[0]
+        return self._value_and_integral("l", position)[0]
 
     def rise(self, name, start, end):
         """The integral of l, s (or exp(-S) b, S from the first entry) over [start, end]."""
-        values = getattr(self, name)
-        ends = (self._value_and_integral(values, position)[1] for position in (end, start))
+        ends = (self._value_and_integral(name, position)[1] for position in (end, start))
         return next(ends) - next(ends)
 
     def growth(self, start, end):
@@ -230,10 +229,10 @@ class _Table:
         """a with trailing axes of size one, to broadcast against values of one sample each."""
         return a.reshape(a.shape + (1,) * (values.ndim - a.ndim))
 
-    def _value_and_integral(self, values, position):
+    def _value_and_integral(self, name, position):
         """The value at half log-SNR `position`, of any shape, and the integral from the start."""
         xp = self.xp
-        at, total, values = map(xp.asarray, (self.at, self._cumulative(values), values))
+        at, total, values = map(xp.asarray, (self.at, self.totals[name], self.entries[name]))
         i = xp.clip(xp.searchsorted(at, position, side="right") - 1, 0, len(self.at) - 2)
         first, rise = values[i], values[i + 1] - values[i]
         width = self.along(rise, xp.asarray(position - at[i]))
