@@ -23,21 +23,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dfx import data, fields, losses, nets, schedules, solvers, targets, train
-from dfx.errors import PersonError
+from dfx import data, fields, losses, nets, solvers, targets, train
 from dfx.runs import say
 from dfx.schedules import grids
 from experiments import public_problem
 from experiments.laws import LAWS
 from experiments.mode_pictures import load_digits
 from experiments.parameters import flatten, unflatten
+from experiments.solver_budget import PATH, WAYS, on_path, time_of
 from experiments.solver_stack import jitted, run_stack
-
-PATH = schedules.RectifiedLinear()
-
-#: Ways of using a published solver: equal steps in a root of t, and two last steps.
-EXPONENTS = (1.0, 1.25, 1.5, 1.75, 2.0, 3.0)
-LAST_STEPS = ("to x0_hat", "half-way")
 
 
 class Problem(NamedTuple):
@@ -77,7 +71,7 @@ def _stages(config) -> list[str]:
 
 def axes() -> dict[str, np.ndarray]:
     """Return the names along the axes of the other arrays."""
-    ways = [f"t^(1/{exponent:g}), {end}" for end in LAST_STEPS for exponent in EXPONENTS]
+    ways = [str(way) for way in WAYS]
     return {"solvers": np.asarray(solver_names()), "ways": np.asarray(ways)}
 
 
@@ -181,8 +175,8 @@ def _batches(batch_size: int) -> Callable:
 
 
 def start_time(problem: Problem) -> float:
-    """Return the time of the linear path at which sigma / alpha is the problem's noise."""
-    return float(schedules.t_of_log_snr(PATH, -2 * np.log(problem.noise)))
+    """Return the time of the linear path at which the problem starts."""
+    return time_of(PATH, problem.noise)
 
 
 def ends(config, run, name: str, problem: Problem) -> dict[str, np.ndarray]:
@@ -237,28 +231,11 @@ def fixed(config, run, name: str, problem: Problem) -> dict[str, np.ndarray]:
 
 def fixed_errors(config, problem, field, solver: str, x, exact) -> np.ndarray:
     """Return the distances from the exact ends, shape (ways, budgets, starts)."""
-    ways = [(half, exponent) for half in (False, True) for exponent in EXPONENTS]
-    rows = [
-        distances(
-            field, [fixed_tableau(problem, solver, n, *way) for way in ways], x, exact, problem
-        )
-        for n in config.budgets
-    ]
+    rows = []
+    for budget in config.budgets:
+        tableaus = [on_path(solver, way, budget, problem.noise) for way in WAYS]
+        rows.append(distances(field, tableaus, x, exact, problem))
     return np.stack(rows, axis=1)
-
-
-def fixed_tableau(problem: Problem, solver: str, budget: int, half: bool, exponent: float):
-    """Return the solver with the most steps that spends at most `budget` evaluations, or None."""
-    for n in range(budget // solvers.REGISTRY[solver].evaluations + 1, 0, -1):
-        try:
-            times = grids.power(PATH, n, exponent, start_time(problem))
-            tableau = solvers.make(solver, PATH, times[:-1] if half else times)
-            tableau = solvers.half_denoise(tableau, PATH, times[-2]) if half else tableau
-        except PersonError:
-            continue
-        if tableau.num_rows <= budget:
-            return tableau
-    return None
 
 
 def distances(field, tableaus: list, x, exact, problem: Problem) -> np.ndarray:
@@ -313,7 +290,7 @@ def _least_squares(config, times, field, path):
     return solvers.least_squares(PATH, times, field, path[0], path, depth=config.fit.depth)
 
 
-FITS = {
+FITS: dict[str, Callable[..., solvers.Fit]] = {
     "descend": functools.partial(_descend, move_grid=True),
     "coefficients": functools.partial(_descend, move_grid=False),
     "least_squares": _least_squares,
@@ -345,7 +322,7 @@ def mixture(seed: int) -> targets.Mixture:
     radius, angle = np.sqrt(rng.uniform(0, 1.2, 5)), rng.uniform(0, 2 * np.pi, (2, 5))
     means = radius[:, None] * np.stack([np.cos(angle[0]), np.sin(angle[0])], axis=1)
     sizes = rng.uniform(0.15, 0.35, (5, 2))
-    covariances = [public_problem.covariance(*size, turn) for size, turn in zip(sizes, angle[1])]
+    covariances = [public_problem.covariance(a, b, turn) for (a, b), turn in zip(sizes, angle[1])]
     return targets.Mixture.full(means, covariances, rng.permutation(public_problem.WEIGHTS))
 
 
@@ -356,10 +333,8 @@ def learned_tableau(run, budget: int) -> solvers.Tableau:
     return solvers.multistep(PATH, stored["times"], rows)
 
 
-def best_fixed(config, run, problem: Problem, budget: int) -> solvers.Tableau:
+def best_fixed(config, run, problem: Problem, budget: int) -> solvers.Tableau | None:
     """Return the published solver that is best on the starts of the fit."""
     errors = run.arrays("fixed_public", dict)["errors"][:, :, config.budgets.index(budget), 0]
     solver, way = np.unravel_index(np.nanargmin(errors), errors.shape)
-    half, exponent = divmod(int(way), len(EXPONENTS))
-    name = solver_names()[int(solver)]
-    return fixed_tableau(problem, name, budget, bool(half), EXPONENTS[exponent])
+    return on_path(solver_names()[int(solver)], WAYS[int(way)], budget, problem.noise)

@@ -9,7 +9,7 @@ law gives the exact ends for all of them. What is kept, one file of arrays a sta
     order_SOLVER    median errors (laws, schedules, starts, steps, sets) between two noise levels
     error_SOLVER    mean errors (laws, schedules, grids, budgets, sets) from noise to clean data,
                     and evaluations spent (schedules, grids, budgets); nan where a grid is refused
-    public_SOLVER   mean errors (grids, budgets) on the problem of the public packages
+    public_SOLVER   mean errors (ways, budgets) on the problem of the public packages
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import jax
 import numpy as np
 
 from dfx import fields, schedules, solvers
-from dfx.errors import PersonError
 from dfx.schedules import grids
 from experiments import public_problem
 from experiments.laws import LAWS
+from experiments.solver_budget import EDM, PATH, WAYS, make_tableau, on_path, time_of, within_budget
 from experiments.solver_stack import jitted, run_stack
 
-SCHEDULES = {
+SCHEDULES: dict[str, schedules.Schedule] = {
     "vp_linear": schedules.VPLinear(),
     "vp_cosine": schedules.VPCosine(),
-    "edm": schedules.EDM(200.0),
-    "rectified_linear": schedules.RectifiedLinear(),
+    "edm": EDM,
+    "rectified_linear": PATH,
 }
 
 #: The smallest sigma / alpha above 0 of the grids in log-SNR and of Karras.
@@ -62,10 +62,6 @@ GRIDS = {
     "uniform, half": Grid(_power(1.0), half=True),
     "quadratic, half": Grid(_power(2.0), half=True),
 }
-
-#: On the public problem: equal steps in a root of the linear path's time, and two last steps.
-PUBLIC_EXPONENTS = (1.0, 1.25, 1.5, 1.75, 2.0, 3.0)
-LAST_STEPS = ("to x0_hat", "half-way")
 
 #: Orders are measured on two schedules, from two starts.
 ORDER_SCHEDULES = ("vp_linear", "rectified_linear")
@@ -107,7 +103,6 @@ def run(config, run) -> None:
 
 def axes(names) -> dict[str, np.ndarray]:
     """Return the names along the axes of the other arrays."""
-    ways = [f"t^(1/{exponent:g}), {end}" for end in LAST_STEPS for exponent in PUBLIC_EXPONENTS]
     variants = [name for name, (base, _) in VARIANTS.items() if base in names]
     return {
         "solvers": np.asarray(names),
@@ -117,7 +112,7 @@ def axes(names) -> dict[str, np.ndarray]:
         "half": np.asarray([grid.half for grid in GRIDS.values()]),
         "order_schedules": np.asarray(ORDER_SCHEDULES),
         "starts": np.asarray(STARTS),
-        "ways": np.asarray(ways),
+        "ways": np.asarray([str(way) for way in WAYS]),
     }
 
 
@@ -125,11 +120,6 @@ def solver_names(config) -> tuple[str, ...]:
     """Return the names that the config gives, or those of all deterministic solvers."""
     known = [name for name, solver in solvers.REGISTRY.items() if not solver.stochastic]
     return tuple(config.solvers) or tuple(known)
-
-
-def time_of(schedule, noise: float) -> float:
-    """Return the time at which sigma / alpha is `noise`."""
-    return float(schedules.t_of_log_snr(schedule, -2 * np.log(noise)))
 
 
 def make_law(config, run, name: str, target) -> Law:
@@ -149,7 +139,7 @@ def statistics(config, target) -> solvers.ModelStatistics:
     # A little beyond the levels that a solver may evaluate.
     ends = -np.log(1.01 * 200.0), -np.log(0.99 * LAST_NOISE / 100)
     levels = np.linspace(*ends, settings.num_levels)
-    found = solvers.model_statistics(field, schedules.EDM(250.0), x0, noise, levels)
+    found = solvers.model_statistics(field, EDM, x0, noise, levels)
     return jax.tree.map(np.asarray, found)
 
 
@@ -178,7 +168,7 @@ def exact(config, target) -> dict[str, np.ndarray]:
 def exact_end(tolerance: float, field, x, noise: float, end: float) -> np.ndarray:
     """Return x / alpha at the noise `end` of the path through x / alpha at `noise`."""
     path = solvers.sample_adaptive(
-        schedules.EDM(200.0), field, x, noise, end,
+        EDM, field, x, noise, end,
         rtol=tolerance, atol=tolerance, method="dopri8", last_noise=1e-6,
     )  # fmt: skip
     return np.asarray(path.state)
@@ -186,28 +176,13 @@ def exact_end(tolerance: float, field, x, noise: float, end: float) -> np.ndarra
 
 def build(name: str, schedule, times, half: bool, statistics) -> solvers.Tableau:
     """Return the tableau of a solver or variant; v3 gets its statistics."""
-    name, options = VARIANTS.get(name, (name, {}))
-    if name == STATISTICAL:
-        options = {"statistics": statistics}
-    if not half:
-        return solvers.make(name, schedule, times, **options)
-    tableau = solvers.make(name, schedule, times[:-1], **options)
-    return solvers.half_denoise(tableau, schedule, times[-2])
+    base, options = VARIANTS.get(name, (name, {}))
+    return make_tableau(base, schedule, times, half, **options, **given(base, statistics))
 
 
-def within_budget(make: Callable[[int], solvers.Tableau], budget: int, per_step: int):
-    """Return the tableau with the most steps that spends at most `budget` evaluations.
-
-    None if there is none: fewer evaluations than one step costs, or a grid that is refused.
-    """
-    for n in range(budget // per_step + 1, 0, -1):
-        try:
-            tableau = make(n)
-        except PersonError:
-            continue
-        if tableau.num_rows <= budget:
-            return tableau
-    return None
+def given(name: str, statistics) -> dict:
+    """Return the options of a solver that depend on the field."""
+    return {"statistics": statistics} if name == STATISTICAL else {}
 
 
 def ends_of(tableaus: list, sources: list, law: Law, x, count: int) -> np.ndarray:
@@ -253,8 +228,8 @@ def order_errors(config, run, laws, name: str) -> dict[str, np.ndarray]:
     settings = config.orders
     half_log_snrs = dict(zip(STARTS, (settings.start, settings.late_start)))
     sources = [
-        (SCHEDULES[s], *(time_of(SCHEDULES[s], np.exp(-lam)) for lam in (start, settings.end)))
-        for s in ORDER_SCHEDULES
+        (s, time_of(s, np.exp(-start)), time_of(s, np.exp(-settings.end)))
+        for s in (SCHEDULES[name] for name in ORDER_SCHEDULES)
         for start in half_log_snrs.values()
     ]
     found = []
@@ -299,7 +274,7 @@ def budget_errors(config, run, laws, name: str) -> dict[str, np.ndarray]:
     found, spent = [], []
     with run.progress(len(budgets), f"errors {name}", unit="budget") as bar:
         for budget in budgets:
-            rows = []
+            rows: list[np.ndarray] = []
             for law_name in config.laws:
                 law, arrays = laws[law_name], run.arrays(f"exact_{law_name}", dict)
                 if not rows or name == STATISTICAL:  # only its tableaus depend on the law
@@ -349,21 +324,12 @@ def public(config, run, laws, names) -> None:
 
 
 def public_errors(config, law: Law, x, end, name: str) -> dict[str, np.ndarray]:
-    """Return "errors" (2 last steps x exponents, budgets), whole and half, and "evaluations"."""
-    schedule, per_step = schedules.RectifiedLinear(), solvers.REGISTRY[name].evaluations
-    start = time_of(schedule, public_problem.NOISE)
-    ways = [(half, exponent) for half in (False, True) for exponent in PUBLIC_EXPONENTS]
+    """Return "errors" (ways, budgets) and "evaluations" of the same shape."""
+    start, options = time_of(PATH, public_problem.NOISE), given(name, law.statistics)
     found, spent = [], []
     for budget in config.public.budgets:
-
-        def make(n, half, exponent):
-            times = grids.power(schedule, n, exponent, start)
-            return build(name, schedule, times, half, law.statistics)
-
-        tableaus = [
-            within_budget(lambda n, way=way: make(n, *way), budget, per_step) for way in ways
-        ]
-        ends = ends_of(tableaus, [(schedule, start, 0.0)] * len(ways), law, x, len(ways))
+        tableaus = [on_path(name, way, budget, public_problem.NOISE, **options) for way in WAYS]
+        ends = ends_of(tableaus, [(PATH, start, 0.0)] * len(WAYS), law, x, len(WAYS))
         found.append(set_errors(ends, end, 1)[:, 0])
         spent.append([0 if t is None else t.num_rows for t in tableaus])
     return {"errors": np.transpose(found), "evaluations": np.transpose(spent)}

@@ -1,4 +1,4 @@
-"""What the study of fitted samplers compares: budgets, other starts and mixtures, the best fixed."""
+"""What the study of fitted samplers compares: budgets, other starts and mixtures, what is best."""
 
 from types import SimpleNamespace
 
@@ -13,6 +13,7 @@ from dfx.runs.checks import ConfigError
 from dfx.runs.config import from_plain
 from experiments import learned_solvers as study
 from experiments import public_problem
+from experiments.solver_budget import Way, on_path
 from experiments.solver_stack import jitted
 
 
@@ -33,14 +34,14 @@ def test_starts_to_judge_on_are_those_of_the_packages_and_none_of_the_fit(proble
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("name", ["ddim", "heun", "flow_rk4"])
 def test_a_fixed_sampler_spends_at_most_the_budget_and_starts_at_the_noise(problem, name, half):
-    tableau = study.fixed_tableau(problem, name, 8, half, 2.0)
+    tableau = on_path(name, Way(2.0, half), 8, problem.noise)
     first = solvers.unstack(tableau)[0].level
     assert tableau.num_rows == {"ddim": 8, "heun": 7, "flow_rk4": 5}[name]
     np.testing.assert_allclose(first.sigma / first.alpha, public_problem.NOISE, 1e-9)
 
 
 def test_half_way_changes_the_last_step_alone(problem):
-    whole, half = (study.fixed_tableau(problem, "ddim", 6, half, 1.5) for half in (False, True))
+    whole, half = (on_path("ddim", Way(1.5, half), 6, problem.noise) for half in (False, True))
     for one, other in zip(solvers.unstack(whole)[:-1], solvers.unstack(half)[:-1]):
         assert one.coef == other.coef
     alpha = solvers.unstack(half)[-1].level.alpha
@@ -49,7 +50,7 @@ def test_half_way_changes_the_last_step_alone(problem):
 
 def test_distances_are_nan_for_a_solver_that_is_not_there(problem):
     field, x = jitted(problem.field), public_problem.starts(3)
-    tableau = study.fixed_tableau(problem, "ddim", 3, False, 1.0)
+    tableau = on_path("ddim", Way(1.0, False), 3, problem.noise)
     exact = np.zeros((3, 2))
     found = study.distances(field, [None, tableau], x, exact, problem)
     assert np.isnan(found[0]).all()
@@ -119,7 +120,7 @@ def test_what_is_fitted_is_better_on_other_starts_than_where_it_began(x64):
     config.update({"fit": {"num_updates": 40, "learning_rate": 0.02}})
     problem = study.public(config, None)
     times = study.grids.power(study.PATH, 4, 1.5, study.start_time(problem))
-    rk4 = study.fixed_tableau(problem, "flow_kutta38", 120, True, 2.0)
+    rk4 = on_path("flow_kutta38", Way(2.0, True), 120, problem.noise)
     alpha, field = study.PATH.at(times[0]).alpha, jitted(problem.field)
     x = public_problem.starts(40)
     end = study.run_stack([rk4], field, alpha * x[None])[0]

@@ -14,6 +14,7 @@ from dfx.runs.config import from_plain
 from experiments import public_problem
 from experiments import solver_orders as study
 from experiments.laws import LAWS
+from experiments.solver_budget import within_budget
 from experiments.solver_stack import jitted, run_stack
 
 #: Float64 rounding over some tens of rows.
@@ -76,7 +77,7 @@ def test_a_budget_is_never_exceeded_and_used_as_far_as_steps_go(name, budget, sp
     def make(n):
         return solvers.make(name, VP, np.linspace(0.9, 0.0, n + 1))
 
-    tableau = study.within_budget(make, budget, solvers.REGISTRY[name].evaluations)
+    tableau = within_budget(make, budget, solvers.REGISTRY[name].evaluations)
     assert tableau.num_rows == spent
 
 
@@ -112,7 +113,7 @@ def test_there_is_no_sampler_for_a_budget_below_one_step():
     def make(n):
         return solvers.make("rho_rk4", VP, np.linspace(0.9, 0.1, n + 1))
 
-    assert study.within_budget(make, 3, 4) is None
+    assert within_budget(make, 3, 4) is None
 
 
 def grids_of(schedule):
