@@ -1,6 +1,6 @@
 """Run the workloads named on the command line, all by default, and print a table of ratios.
 
-    python -m benchmarks [w1 w2 w4]
+    python -m benchmarks [w1 w2 w4 solvers]
 
 Each workload runs in a process of its own; its JSON lines go to standard output as they come.
 """
@@ -13,7 +13,12 @@ import sys
 
 from dfx.errors import PersonError, choose
 
-MODULES = {"w1": "w1_toy_sampling", "w2": "w2_toy_training", "w4": "w4_empirical"}
+MODULES = {
+    "w1": "w1_toy_sampling",
+    "w2": "w2_toy_training",
+    "w4": "w4_empirical",
+    "solvers": "solver_overhead",
+}
 
 
 def main(names: list[str]) -> int:

@@ -34,8 +34,9 @@ def heun(
 
     with gamma = min(churn / steps, sqrt(2) - 1) where churn_min <= S_s <= churn_max, otherwise 0.
     Without churn it is Heun's method for the probability-flow equation, order 2, at two evaluations
-    a step and one in a last step to sigma = 0; two lanes. Churn adds noise and takes it away again,
-    which corrects errors made before; the order in law is then that of the noise, 1.
+    a step and one in a last step to sigma = 0; two lanes. Churn goes back up by an exact step of
+    the forward process and down again, which corrects errors made before and keeps the order, in
+    law, at 2.
 
     Args:
       schedule, grid: as in `record`; sigma / alpha must stay below 1e6. `grids.karras` is the usual

@@ -21,6 +21,9 @@ from dfx.solvers.tableau import Tableau, merge
 #: cache.
 SMALL = 64
 
+#: Rows in a turn of the loop where several lanes are copied at its end.
+UNROLL = 4
+
 #: About how many random numbers are drawn at once, for several rows if one needs fewer.
 NUMBERS_A_DRAW = 40_000
 
@@ -30,6 +33,7 @@ class Plan(NamedTuple):
 
     observe: Observer | None
     block: int
+    merged: bool
     unroll: int
     batch_last: bool
 
@@ -65,8 +69,8 @@ def sample(
         row), for example to let two grids share a Brownian path.
       block: run this many samples at a time, a multiple of 1000, or 0 for all at once. By default
         1000 for small samples of a pointwise field on a CPU, where they then stay in cache.
-      phases: 1 compiles the field once, with one pattern for all rows (the default for nets); by
-        default each stage of a multi-stage method has its own pattern.
+      phases: 1 compiles the field once, with one pattern for all rows (the default for nets and in
+        blocks); else each stage of a multi-stage method has its own pattern.
       unroll: rows that a turn of the loop holds; does not change the result.
 
     Returns:
@@ -79,12 +83,14 @@ def sample(
     """
     x, inputs = jnp.asarray(x), tuple(map(jnp.asarray, inputs))
     _check(tableau, x, key, inputs, noise, block)
-    if phases == 1 or (phases is None and isinstance(field, NetField)):
-        tableau = merge(tableau)
     block = _block(field, x, noise) if block is None else block
-    unroll = _unroll(tableau, field, block) if unroll is None else unroll
+    # A second copy of the field costs compile time, and in blocks its place in the cache.
+    once = isinstance(field, NetField) or block > 0
+    merged = phases == 1 or (phases is None and once)
+    unroll = (1 if once or tableau.lanes == 1 else UNROLL) if unroll is None else unroll
+    unroll = max(1, unroll if merged else unroll // len(tableau.phases))
     batch_last = noise is None and is_tiny(x.shape[1:])
-    plan = Plan(observe, block, max(1, unroll // len(tableau.phases)), batch_last)
+    plan = Plan(observe, block, merged, unroll, batch_last)
     source = key if noise is None else as_pytree(noise)
     return _run(tableau, as_pytree(field), x, inputs, source, plan)
 
@@ -92,7 +98,7 @@ def sample(
 @functools.partial(jax.jit, static_argnames="plan")
 def _run(tableau, field, x, inputs, source, plan):
     """Run all samples together, or block by block."""
-    tableau = _cast(tableau, x.dtype)
+    tableau = _cast(merge(tableau) if plan.merged else tableau, x.dtype)
     if not plan.block or len(x) <= plan.block:
         return _run_together(tableau, field, (x, *inputs), source, plan)
     count = -(-len(x) // plan.block)
@@ -143,13 +149,6 @@ def _block(field, x, noise) -> int:
     small = getattr(field, "pointwise", False) and math.prod(x.shape[1:]) <= SMALL
     pays = noise is None and len(x) >= 4 * BLOCK and jax.default_backend() == "cpu"
     return BLOCK if small and pays else 0
-
-
-def _unroll(tableau, field, block) -> int:
-    """Several lanes cost copies at each turn of the loop, less in cache; nets cost compile time."""
-    if tableau.lanes == 1 or isinstance(field, NetField):
-        return 1
-    return 2 if block else 4
 
 
 def _check(tableau, x, key, inputs, noise, block):

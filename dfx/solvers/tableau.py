@@ -112,7 +112,17 @@ def merge(tableau: Tableau) -> Tableau:
     """Return the same solver with P = 1: every row has all keys, and the field is compiled once."""
     if len(tableau.phases) == 1:
         return tableau
-    return Tableau(tableau.start, (stack_rows(unstack(tableau)),), (), tableau.keep)
+    parts = [*tableau.phases, *tableau.tail]
+    keys = sorted(set().union(*(rows.coef for rows in parts)))
+    period = len(tableau.phases)
+    blocks = (tableau.num_rows - len(tableau.tail)) // period
+
+    def in_order(*entries):
+        return _in_order(blocks, entries[:period], entries[period:])
+
+    level = jax.tree.map(in_order, *(rows.level for rows in parts))
+    coef = {key: in_order(*(rows.coef.get(key, 0.0) for rows in parts)) for key in keys}
+    return Tableau(tableau.start, (Rows(level, coef),), (), tableau.keep)
 
 
 def unstack(tableau: Tableau) -> list[Rows]:
@@ -160,8 +170,23 @@ def _padded(tableau, rows, keys, starts, length):
     idle = Rows(rows[-1].level, {(lane, lane): 1.0 for lane in lanes})
     rows = [*rows, *[idle] * (length - len(rows))]
     full = [Rows(row.level, {key: row.coef.get(key, 0.0) for key in keys}) for row in rows]
-    start = {key: tableau.start.get(key, 0.0) for key in starts}
+    start = {key: tableau.start.get(key, _number(0.0)) for key in starts}
     return Tableau(start, (stack_rows(full),), (), tableau.keep)
+
+
+def _in_order(blocks: int, phases, tail):
+    """The entries of all rows with one leading axis, from those of each phase, (blocks, *c) or a
+    number for all, and of the rows of the tail."""
+    xp = jnp if any(isinstance(a, jax.Array) for a in (*phases, *tail)) else np
+    phases, tail = list(map(xp.asarray, phases)), list(map(xp.asarray, tail))
+    sample = np.broadcast_shapes(*(a.shape[1:] for a in phases), *(a.shape for a in tail))
+
+    def widen(a):
+        a = a.reshape(a.shape + (1,) * (1 + len(sample) - a.ndim))
+        return xp.broadcast_to(a, (blocks, *sample))
+
+    body = xp.stack(list(map(widen, phases)), 1).reshape(-1, *sample)
+    return xp.concatenate([body, *(xp.broadcast_to(a, sample)[None] for a in tail)])
 
 
 def _row(rows: Rows, b: int) -> Rows:
