@@ -1,0 +1,147 @@
+"""Laws of the stochastic samplers: exact on normal laws, sampled on mixtures, ODE against SDE.
+
+    dfx run solver_laws           every part, 4 seeds, under 5 minutes on two cores
+    dfx run solver_laws:smoke     every part at toy size, about half a minute cold
+    dfx run solver_laws:paper     10 seeds and ten times the samples, on an accelerator
+    dfx run solver_laws:pod       30 seeds
+
+Fields are exact, so every error is the solver's. On normal laws the mean and the covariance of any
+tableau are propagated exactly and no sample is drawn; what is sampled is compared with a second
+exact sample of its size. The early error is a wrong prior: its mean is off by `early_shift`
+standard deviations in every coordinate.
+"""
+
+import itertools
+from typing import Any
+
+from ml_collections import config_dict
+
+from dfx.runs import checks
+
+SIZES = ("smoke", "default", "paper", "pod")
+KNOBS = ("eta", "tau", "churn")
+
+
+def get_config(size: str = "default") -> config_dict.ConfigDict:
+    """Return the config of one size."""
+    config = _default()
+    config.update(_CHANGES[size])
+    return config
+
+
+def _default() -> config_dict.ConfigDict:
+    return config_dict.create(
+        seed=0,
+        num_seeds=4,
+        # Equal steps of half log-SNR from `start` to `end`, begun in the exact law; the last `fit`
+        # numbers of steps are those that the orders are fitted to.
+        orders=dict(start=-4.0, end=3.0, steps=(20, 40, 80, 160, 320, 640), fit=4),
+        # Noise levels sigma / alpha as in EDM, then clean data.
+        grid=dict(sigma_min=0.01, sigma_max=50.0, rho=7.0),
+        nfe=(4, 6, 10, 20, 50, 100, 200),
+        path_nfe=20,
+        sweeps=dict(
+            nfe=(10, 20, 50, 100),
+            eta=(0.0, 0.25, 0.5, 0.75, 1.0),
+            tau=(0.0, 0.25, 0.5, 0.75, 1.0),
+            churn=(0.0, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0),
+        ),
+        early_shift=0.3,
+        # Pulses of `width` grid steps of wrong denoiser, one at each of `count` levels.
+        pulse=dict(steps=1200, width=20, count=13, tau=(0.0, 1.0, 1.5)),
+        gaussian=dict(num_samples=10_000),
+        mixtures=dict(nfe=(4, 10, 20, 50, 100, 200), num_samples=8000, num_directions=32),
+        # Few solvers and samples: 64 dimensions cost a hundred times as much.
+        low_rank=dict(
+            nfe=(4, 10, 20, 50),
+            num_samples=400,
+            solvers=(
+                "ddpm",
+                "euler_maruyama",
+                "heun_churn",
+                "sde_dpm_solver_pp_2m",
+                "sa_solver",
+                "ddim",
+                "dpm_solver_pp_2m",
+            ),
+        ),
+    )
+
+
+_CHANGES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "smoke": dict(
+        num_seeds=2,
+        orders=dict(steps=(20, 40, 80, 160), fit=3),
+        nfe=(4, 10, 20),
+        path_nfe=10,
+        sweeps=dict(nfe=(10, 20), eta=(0.0, 1.0), tau=(0.0, 1.0), churn=(0.0, 10.0)),
+        pulse=dict(steps=120, width=4, count=5),
+        gaussian=dict(num_samples=1000),
+        mixtures=dict(nfe=(10, 20), num_samples=500, num_directions=8),
+        low_rank=dict(nfe=(10,), num_samples=100),
+    ),
+    "paper": dict(
+        num_seeds=10,
+        orders=dict(steps=(20, 40, 80, 160, 320, 640, 1280)),
+        gaussian=dict(num_samples=100_000),
+        mixtures=dict(num_samples=80_000, num_directions=128),
+        low_rank=dict(nfe=(4, 10, 20, 50, 100, 200), num_samples=20_000),
+    ),
+}
+_CHANGES["pod"] = {**_CHANGES["paper"], "num_seeds": 30}
+
+#: Settings that may be zero or negative.
+_SIGNED = ("config.seed", "config.orders.start", "config.orders.end", "config.early_shift")
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+    """Check ranges and choices.
+
+    Raises:
+      ConfigError: a setting out of its range, in one line.
+    """
+    zero = ("config.pulse.tau", *(f"config.sweeps.{knob}" for knob in KNOBS))
+    for name, value in checks.numbers(config):
+        if name in (*zero, "config.seed"):
+            checks.not_negative(name, value)
+        elif name not in _SIGNED:
+            checks.positive(name, value)
+    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
+    # Strong distances are one fewer than numbers of steps, and a line wants three points.
+    checks.in_range("config.orders.fit", config.orders.fit, 3, len(config.orders.steps) - 1)
+    checks.in_range("config.orders.start", config.orders.start, -5.0, config.orders.end - 1)
+    checks.in_range("config.orders.end", config.orders.end, config.orders.start + 1, 6.0)
+    # Churn raises the first level by up to sqrt(2); the schedule ends at 152.
+    checks.in_range("config.grid.sigma_max", config.grid.sigma_max, 1.0, 100.0)
+    checks.in_range("config.grid.sigma_min", config.grid.sigma_min, 1e-4, 0.5)
+    checks.in_range("config.sweeps.eta", config.sweeps.eta, 0.0, 1.0)
+    _check_lists(config)
+    checks.not_empty("config.low_rank.solvers", config.low_rank.solvers)
+    from experiments.solver_laws_members import SAMPLED  # here: it imports JAX
+
+    checks.one_of("config.low_rank.solvers", config.low_rank.solvers, SAMPLED)
+
+
+def _check_lists(config) -> None:
+    """Orders compare doubled numbers of steps; sweeps are drawn against rising numbers."""
+    steps = config.orders.steps
+    doubled = all(b == 2 * a for a, b in itertools.pairwise(steps))
+    checks.require(doubled, "config.orders.steps", steps, "numbers of which each is twice the last")
+    for name in ("nfe", "mixtures.nfe", "sweeps.nfe", *(f"sweeps.{knob}" for knob in KNOBS)):
+        given = checks.value_of(config, name)
+        rising = len(given) > 0 and all(a < b for a, b in itertools.pairwise(given))
+        checks.require(rising, f"config.{name}", given, "rising numbers")
+    given = config.sweeps.nfe
+    known = len(given) > 1 and set(given) <= set(config.mixtures.nfe)
+    checks.require(known, "config.sweeps.nfe", given, f"two or more of {config.mixtures.nfe}")
+    for knob in KNOBS:
+        given = checks.value_of(config, f"sweeps.{knob}")
+        begins = len(given) > 1 and given[0] == 0
+        checks.require(begins, f"config.sweeps.{knob}", given, "0, the deterministic, then others")
+    for value in (0.0, 1.0):
+        given = config.pulse.tau
+        checks.require(value in given, "config.pulse.tau", given, "any numbers, with 0 and 1 among")
+    pulse = config.pulse
+    fits = pulse.count * pulse.width <= pulse.steps
+    checks.require(fits, "config.pulse.count", pulse.count, "pulses that fit in pulse.steps")
