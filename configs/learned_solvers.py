@@ -50,7 +50,7 @@ def _default() -> config_dict.ConfigDict:
         ),
         # Errors are averaged over each set of other starts; the sets give the interval.
         judge=dict(num_sets=4, num_starts=64, num_mixtures=12),
-        net=dict(width=256, depth=3, num_steps=6000, batch_size=128, learning_rate=1e-3, chunk=100),
+        net=dict(width=128, depth=3, num_steps=6000, batch_size=128, learning_rate=1e-3, chunk=100),
         data=dict(path=os.environ.get("DFX_DATA", "")),
     )
 

@@ -16,7 +16,7 @@ EDM = schedules.make("edm", sigma_max=250.0)  # more noise than any study starts
 
 
 class Way(NamedTuple):
-    """How a solver is used on the linear path: with equal steps in t^(1 / exponent), and whether the
+    """How a solver is used on the linear path: equal steps in t^(1 / exponent), and whether the
     last one goes half-way to the denoiser."""
 
     exponent: float
@@ -52,8 +52,8 @@ def within_budget(
     for n in range(budget // per_step + 1, 0, -1):
         try:
             tableau = make(n)
-        except PersonError:
-            continue
+        except PersonError:  # a grid that has enough steps for neither n nor fewer
+            return None
         if tableau.num_rows <= budget:
             return tableau
     return None

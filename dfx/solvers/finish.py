@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dfx.errors import PersonError
+from dfx.schedules.schedule import Schedule
 from dfx.solvers.tableau import Rows, Tableau, assemble, output, unstack
 
 
@@ -25,13 +26,13 @@ def half_denoise(tableau: Tableau, schedule, t) -> Tableau:
         traced grid to end at clean data.
 
     Raises:
-      PersonError: a tableau with further inputs, or t at clean data or at pure noise.
+      PersonError: a mean term, more than one state, or t at clean data or at pure noise.
 
     Source: Hyvärinen 2024 (half-denoising), for Langevin steps; the order along the
     probability-flow path follows from the odd expansion of eps_hat in sigma.
     """
     level = schedule.at(float(t))
-    if tableau.num_inputs or tableau.keep:
+    if tableau.keep or type(schedule).beta is not Schedule.beta:
         raise PersonError("half_denoise needs a solver with one state, without a mean term")
     if not (level.sigma > 0 and level.alpha > 0):
         raise PersonError(

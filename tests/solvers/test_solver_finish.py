@@ -60,6 +60,12 @@ def test_it_shares_a_pattern_with_one_stage_solvers_and_runs_compiled(gaussian):
     check(solvers.sample(tableau, gaussian, x), run(tableau, gaussian, x))
 
 
+def test_a_mean_term_is_refused():
+    schedule = schedules.MeanReverting(schedules.VPLinear())
+    with pytest.raises(PersonError, match="without a mean term"):
+        solvers.half_denoise(solvers.ddim(schedule, [0.9, 0.1]), schedule, 0.1)
+
+
 @pytest.mark.parametrize(
     ("schedule", "t", "message"),
     [
