@@ -162,7 +162,10 @@ def pad(tableaus: Sequence[Tableau]) -> list[Tableau]:
 
 def stack(tableaus: Sequence[Tableau]) -> Tableau:
     """Return tableaus of one pattern as one, with a new leading axis for `jax.vmap`."""
-    return jax.tree.map(lambda *leaves: _stack(leaves), *tableaus)
+    start = jax.tree.map(lambda *leaves: _stack(leaves), *(t.start for t in tableaus))
+    phases = jax.tree.map(lambda *leaves: _stack(_same_ndim(leaves)), *(t.phases for t in tableaus))
+    tail = jax.tree.map(lambda *leaves: _stack(leaves), *(t.tail for t in tableaus))
+    return Tableau(start, phases, tail, tableaus[0].keep)
 
 
 def _padded(tableau, rows, keys, starts, length):
@@ -203,6 +206,12 @@ def _period(patterns: list[frozenset], longest: int = 4) -> int:
         if keys < 0.9 * fewest:
             best, fewest = period, keys
     return best
+
+
+def _same_ndim(rows):
+    """Arrays (n, *c) of one ndim: where c has fewer axes, the missing ones come after the rows."""
+    most = max(map(np.ndim, rows))
+    return [a.reshape(a.shape[0], *[1] * (most - a.ndim), *a.shape[1:]) for a in rows]
 
 
 def _number(value):

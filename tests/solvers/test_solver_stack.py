@@ -169,3 +169,16 @@ def test_another_pattern_another_length_and_another_shape_are_programs_of_their_
     assert programs([(name, schedule, grid[1:], options)], x) == 1
     assert programs(first[:1], x[:3]) == 1
     assert programs(first[:1], x.astype(jnp.float32)) == 1
+
+
+def test_weights_for_each_coordinate_are_stacked_on_weights_for_all(modes):
+    """The first solver has a number a row where the second has one for each coordinate."""
+    x, z = starts(), {row: np.zeros((5, 2)) for row in range(-1, 9)}
+    levels = np.linspace(-7.0, 7.0, 15)
+    each = 0.5 + 0.1 * np.stack([np.tanh(levels), np.cos(levels)], axis=1)
+    table = solvers.ModelStatistics(levels, each, 0.1 * each)
+    tableaus = [solvers.make("ddim", VP, GRID), solvers.dpm_solver_v3(VP, GRID, table, order=1)]
+    together = jax.vmap(lambda tableau: sample(tableau, modes, x))
+    ends = together(solvers.stack(solvers.pad(tableaus)))
+    for tableau, end in zip(tableaus, ends):
+        np.testing.assert_allclose(end, run(tableau, modes, np.asarray(x), z), atol=ROUNDING)
