@@ -171,9 +171,9 @@ def last_step(errors: Errors):
                 )  # fmt: skip
         ax.set(xscale="log", yscale="log", title=TITLES[law], xlabel="evaluations")
         x = np.array([50.0, 200.0])
-        for order, y in ((2, 2e-3), (4, 2e-6)):
-            ax.plot(x, y * (x / 50) ** -order, color=style.GREY, linewidth=0.8)
-            ax.text(x[0], y, f"order {order} ", color=style.GREY, fontsize=7, ha="right")
+        for order, y in ((2, 0.3), (4, 2e-6)):
+            ax.plot(x, y * (x / 50) ** -order, color=style.BLACK, linewidth=0.8)
+            ax.text(x[0], y, f"order {order} ", fontsize=7, ha="right", va="center")
     axes[0, 0].set_ylabel("mean error")
     keys = [
         *(Line2D([], [], color=FAMILIES[n][0], marker=FAMILIES[n][1], label=n) for n in names),
@@ -191,14 +191,14 @@ def public(run: Record, count: int = 10):
     fig, axes = style.figure(1, len(budgets), aspect=1.1)
     for ax, budget in zip(axes.flat, budgets):
         best = found.ranked(budget)[:count]
-        y = np.arange(len(best))
-        ax.plot([row.error for row in best], y, "o", color=style.BLUE, markersize=5)
-        for i, row in enumerate(best):
-            ax.text(row.error, i - 0.38, row.solver, fontsize=6, ha="left", va="center")
-        ax.set(xscale="log", xlabel="mean error", title=f"{budget} evaluations", yticks=[])
-        ax.set_ylim(len(best) - 0.4, -0.9)
-        style.paper_value(ax, best[0].public_error, best[0].public_name.split(",")[0], axis="x")
-        low, high = best[0].error, max(best[-1].error, best[0].public_error)
-        ax.set_xlim(low / 1.3, high * (high / low) ** 0.35)
-    axes[0, 0].set_ylabel("best solvers, each on its best grid")
+        theirs = best[0].public_error
+        ax.plot([row.error / theirs for row in best], np.arange(len(best)), "o", color=style.BLUE)
+        ax.set_yticks(range(len(best)), [row.solver for row in best], fontsize=6.5)
+        ax.axvline(1.0, color=style.GREY, linestyle="--", linewidth=1)
+        name = best[0].public_name.split(",")[0]
+        ax.set_title(f"{budget} evaluations\n1: {name}\n(error {theirs:.2g})", fontsize=8)
+        ax.set(xscale="log", xlabel="error / best public", xlim=(0.15, 4))
+        ax.set_xticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
+        ax.minorticks_off()
+        ax.invert_yaxis()
     return fig

@@ -22,6 +22,9 @@ PUBLIC = {
 }
 
 
+#: Solvers that are given statistics of the field.
+INFORMED = ("dpm_solver_v3",)
+
 #: The two starts of orders, as the arrays hold them.
 STARTS = ("early", "late")
 
@@ -53,15 +56,15 @@ class Orders:
         """The fitted orders, shape (laws, schedules, starts, sets)."""
         return fitted_order(self.steps, np.moveaxis(self.errors[name], 3, -1))
 
-    def worst_deviation(self) -> np.ndarray:
-        """The largest | fitted - stated | over the registry's solvers on the first law, started
-        early, in units of the tolerance; shape (sets,)."""
-        parts = []
+    def share_as_stated(self, law: int) -> np.ndarray:
+        """The share of the registry's solvers whose order, started early, is the stated one on both
+        schedules, shape (sets,)."""
+        found = []
         for name in self.solvers:
             stated = REGISTRY[name].order
-            deviation = np.abs(self.slopes(name)[0, :, 0] - stated)
-            parts.append(deviation / TOLERANCES[stated > 3])
-        return np.max(parts, axis=(0, 1))
+            deviation = np.abs(self.slopes(name)[law, :, 0] - stated)
+            found.append((deviation <= TOLERANCES[stated > 3]).all(axis=0))
+        return np.mean(found, axis=0)
 
 
 def fitted_order(steps, errors) -> np.ndarray:
@@ -207,6 +210,11 @@ class Best(NamedTuple):
     public_error: float
     public_name: str
 
+    @property
+    def ratio(self) -> float:
+        """The error here over theirs."""
+        return self.error / self.public_error
+
 
 class Public:
     """Errors on the problem of the public packages.
@@ -225,16 +233,16 @@ class Public:
         self.errors = {name: found["errors"] for name, found in arrays.items()}
         self.evaluations = {name: found["evaluations"] for name, found in arrays.items()}
 
-    def ranked(self, budget: int) -> list[Best]:
+    def ranked(self, budget: int, blind: bool = False) -> list[Best]:
         """The solvers by their best error at a budget, the smallest first; only where a public
-        figure exists."""
+        figure exists. `blind` leaves out those that are given statistics of the field."""
         if budget not in PUBLIC:
             return []
         public_error, public_name = PUBLIC[budget]
         column, found = self.budgets.index(budget), []
         for name in self.names:
             errors = self.errors[name][:, column]
-            if np.isfinite(errors).any():
+            if np.isfinite(errors).any() and not (blind and name in INFORMED):
                 way = int(np.nanargmin(errors))
                 spent = int(self.evaluations[name][way, column])
                 found.append(
@@ -244,6 +252,7 @@ class Public:
                 )
         return sorted(found, key=lambda best: best.error)
 
-    def best(self) -> list[Best]:
+    def best(self, blind: bool) -> list[Best]:
         """The best sampler of every budget."""
-        return [ranked[0] for ranked in map(self.ranked, self.budgets) if ranked]
+        ranked = [self.ranked(budget, blind) for budget in self.budgets]
+        return [found[0] for found in ranked if found]
