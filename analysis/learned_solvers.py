@@ -162,7 +162,7 @@ def work_precision(run: Record, errors: Errors):
         ax.set(xscale="log", yscale="log", title=TITLES[problem], xlabel="evaluations")
         ax.set_xticks(errors.budgets, [str(n) for n in errors.budgets])
         ax.minorticks_off()
-    axes[0, 0].set_ylabel("mean distance from the exact end")
+    axes[0, 0].set_ylabel("mean error")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3)
     return fig
@@ -188,7 +188,7 @@ def what_was_learned(run: Record, errors: Errors):
         axes[0, 1].plot(steps[1:], fit["corrections"][1:, 0], "o-", color=color, markersize=4)
         axes[0, 1].plot(steps[1:-1], -ratio / 2, ":", color=color, linewidth=1)
     axes[0, 0].set(yscale="log", xlabel="step", ylabel=r"noise $\sigma / \alpha$")
-    axes[0, 1].set(xlabel="step", ylabel="weight of the evaluation before")
+    axes[0, 1].set(xlabel="step", ylabel=r"weight of the $\hat x_0$ before")
     for ax in axes.flat:
         ax.set_xticks(range(0, budget, 2))
     handles = axes[0, 0].get_legend_handles_labels()[0]
