@@ -25,22 +25,26 @@ def control():
     return toy_ddpm.sample_field(schedule, field, key, sampler, (50_000, 1), (10,))
 
 
+@pytest.mark.slow
 def test_exact_score_sampler_puts_no_sample_beyond_six_standard_deviations(control):
     distance = metrics.nearest_mode(control[0], MODES, STD)[1]
     assert distance.max() < 6
 
 
+@pytest.mark.slow
 def test_exact_score_sampler_gives_each_mode_a_third(control):
     # 3 standard errors of a share of 1/3 in 50,000: 0.0063.
     np.testing.assert_allclose(metrics.mode_shares(control[0], MODES), 1 / 3, atol=0.0063)
 
 
+@pytest.mark.slow
 def test_large_variance_shrinks_the_modes_to_0_047(control):
     # The paper's last steps are coarse at this scale; 0.0005 is 3 standard errors and rounding.
     spread = metrics.within_mode_std(control[0], MODES, STD, pooled=True)
     assert abs(spread - 0.047) < 0.001
 
 
+@pytest.mark.slow
 def test_starting_at_step_300_gives_the_same_law_as_at_1000(control):
     config, target = configs.get_config("default"), targets.modes_1d(MODES[:, 0], STD)
     schedule = toy_ddpm.make_schedule(config)

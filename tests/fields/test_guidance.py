@@ -181,6 +181,7 @@ def test_unordered_intervals_and_unknown_variables_are_refused():
         fields.interval(ones, twos, 0.1, 1.0, "sigma")
 
 
+@pytest.mark.slow
 def test_autoguidance_undoes_a_blur_at_the_weight_in_closed_form():
     """With scores -x / (1 + k + S^2), k = 0.1 and 0.3, the flow ends in the variance
     (1.1)^w (1.3)^(1 - w), which is 1 at w = 1 + ln 1.1 / ln(1.3 / 1.1)."""
@@ -256,6 +257,7 @@ def moments_by_hand(w, start):
     return moments_of(found.y[:, -1], weights)
 
 
+@pytest.mark.slow
 def test_classifier_free_guidance_does_not_sample_the_tilted_law():
     """w = 2: the flow ends with mean 1.324 and deviation 0.360, the tilted law has 1.036 and 0.468;
     without guidance both have 1 and 0.5."""

@@ -29,6 +29,7 @@ def test_28_by_28_pictures_end_in_7_by_7_places():
     assert shapes["hidden"]["kernel"].shape == (7 * 7 * 32, 128)
 
 
+@pytest.mark.slow
 def test_it_learns_to_read_digits():
     digits = load_digits()
     x = jnp.asarray(digits.images[..., None] / 8 - 1, jnp.float32)

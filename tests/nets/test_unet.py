@@ -110,6 +110,7 @@ def test_sizes_that_do_not_divide_are_refused(options, message):
         nets.unet(**options)
 
 
+@pytest.mark.slow
 def test_patches_are_the_channels_of_a_smaller_picture():
     x = np.arange(2 * 4 * 6).reshape(1, 4, 6, 2)
     np.testing.assert_array_equal(fold(x, 2)[0, 1, 2], x[0, 2:4, 4:6].reshape(-1))

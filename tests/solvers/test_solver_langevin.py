@@ -231,6 +231,7 @@ def test_the_corrector_mends_the_law_of_a_coarse_predictor(gaussian):
     assert off[5] < 0.8 * off[0]
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_same_in_every_batch_unless_the_norm_is_the_batchs(bent):
     schedule, x, key = SCHEDULES["edm"], jnp.asarray(starts(7)), jax.random.key(1)
     tableau = solvers.reverse_diffusion(schedule, grid_of(schedule))

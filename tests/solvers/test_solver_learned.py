@@ -128,6 +128,7 @@ def test_without_an_update_a_descent_is_the_second_order_method(grid, modes):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 @grids
 def test_a_descent_lowers_the_error_on_starts_it_has_not_seen(grid, modes):
     x, others = starts(4), starts(5)

@@ -71,6 +71,7 @@ def test_the_default_prior_is_the_normal_law_of_pure_noise():
     np.testing.assert_allclose(found.value, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_latent_is_the_end_of_the_flow(gaussian):
     schedule = SCHEDULES["vp_linear"]
     s, t = schedule.at(0.2), schedule.at(0.9)
