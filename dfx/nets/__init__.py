@@ -1,7 +1,9 @@
 """Networks as pairs of pure functions; see `dfx.nets.net` for what a net is."""
 
+from dfx.nets import energy
 from dfx.nets.classifier import Classifier, classifier
 from dfx.nets.dit import dit
+from dfx.nets.energy import EnergyNet, energy_mlp
 from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
 from dfx.nets.net import Net, from_linen, num_params
 from dfx.nets.registry import REGISTRY, make
@@ -10,9 +12,12 @@ from dfx.nets.unet import unet
 __all__ = [
     "REGISTRY",
     "Classifier",
+    "EnergyNet",
     "Net",
     "classifier",
     "dit",
+    "energy",
+    "energy_mlp",
     "from_linen",
     "make",
     "mlp",

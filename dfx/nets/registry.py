@@ -7,21 +7,23 @@ from typing import Any
 
 from dfx.errors import call
 from dfx.nets.dit import dit
+from dfx.nets.energy import EnergyNet, energy_mlp
 from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
 from dfx.nets.net import Net
 from dfx.nets.unet import unet
 
 #: Name -> maker. Its first argument is the dimension d (perceptrons) or a picture's shape.
-REGISTRY: dict[str, Callable[..., Net]] = {
+REGISTRY: dict[str, Callable[..., Net | EnergyNet]] = {
     "weight_tied_mlp": weight_tied_mlp,
     "residual_mlp": residual_mlp,
     "mlp": mlp,
     "unet": unet,
     "dit": dit,
+    "energy_mlp": energy_mlp,
 }
 
 
-def make(name: str, size: Any, **options) -> Net:
+def make(name: str, size: Any, **options) -> Net | EnergyNet:
     """Return the net of that name for samples of that size.
 
     >>> make("mlp", 2, width=64) == make("mlp", 2, width=64)

@@ -14,6 +14,7 @@ SMALL = {
     "untied_mlp": (nets.make("weight_tied_mlp", 2, width=16, depth=2, shared=False), (2,)),
     "residual_mlp": (nets.make("residual_mlp", 2, width=16, depth=2, num_classes=3), (2,)),
     "mlp": (nets.make("mlp", 2, width=16, depth=2), (2,)),
+    "energy_mlp": (nets.make("energy_mlp", 2, width=16, depth=2), (2,)),
     "unet": (
         nets.make(
             "unet", PICTURE, base=8, multipliers=(1,), blocks=1, groups=4, heads=2, num_classes=3

@@ -75,6 +75,7 @@ def counted(field, calls):
     return counting
 
 
+@pytest.mark.slow
 def test_evaluations_are_what_the_field_was_called(modes):
     """One sample alone, six stages a step: as many calls as reported, one more at each end."""
     calls = []

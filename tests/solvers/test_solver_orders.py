@@ -91,6 +91,7 @@ STOCHASTIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_the_law_at_the_end_has_weak_order_one(name, gaussian, slope):
     schedule, steps = SCHEDULES["vp_linear"], [100, 200, 400, 800]
@@ -125,6 +126,7 @@ def test_samples_have_the_law_of_the_chain(name, gaussian):
     assert abs(covariance) < 4.5 * np.sqrt(np.prod(variance) / n)
 
 
+@pytest.mark.slow
 def test_churn_leaves_the_law_right_up_to_the_steps(gaussian):
     """EDM with churn at 60 steps: variance within 4.5 standard errors plus 1 % for the steps."""
     schedule, n = schedules.EDM(200.0), 20_000

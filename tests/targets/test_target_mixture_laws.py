@@ -78,6 +78,7 @@ def test_density_solves_the_fokker_planck_and_continuity_equations(schedule, kin
             np.testing.assert_allclose(other, rate, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_denoiser_is_the_monte_carlo_posterior_mean():
     n, x, (a, s) = 200_000, POINTS[0], (LEVEL.alpha, LEVEL.sigma)
     mixture = KINDS["full"][0]

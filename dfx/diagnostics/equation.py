@@ -1,0 +1,91 @@
+"""The forward equation dx = F dt + g dw at given times and points: coefficients, levels, rates.
+
+Each is made in the precision of `Schedule.at`, float64 for plain numbers, and cast to that of x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dfx.errors import PersonError
+from dfx.schedules.derived import diffusion, drift_coefficient, mean_drift
+from dfx.schedules.schedule import Level, expand, numpy_or_jax
+
+
+class Equation(NamedTuple):
+    """At the times asked, broadcasting against x: f, F, g^2 / 2, the level and its rate."""
+
+    f: Any
+    drift: Any
+    half_noise: Any
+    level: Level
+    rate: Level
+
+
+def equation(schedule, x, t, y=None) -> Equation:
+    """Return the equation at times t, () or (n,), seen from the points x, shape (n, *sample).
+
+    Entries are cast to the dtype of x, so that float32 points stay float32. Of infinite f or g^2
+    nothing is said here (`check_finite`).
+
+    Raises:
+      PersonError: x or t of another shape, a missing y.
+    """
+    if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise PersonError(f"x: shape {x.shape}, {x.dtype}: need floating points (n, *sample)")
+    if np.ndim(t) > 0 and np.shape(t) != x.shape[:1]:
+        raise PersonError(f"t: shape {np.shape(t)}: give one time, or one per point, {x.shape[:1]}")
+    t = expand(t if isinstance(t, jax.Array) else np.asarray(t, np.float64), x.ndim)
+    level, rate, f, noise, pull = jax.tree.map(
+        lambda a: jnp.asarray(a, x.dtype), _coefficients(schedule, t)
+    )
+    if y is None and _known(level.beta) and np.asarray(level.beta).any():
+        raise PersonError("this schedule has a mean term (beta is not 0): give y to the residual")
+    drift = jnp.broadcast_to(f * x if y is None else f * x + pull * y, x.shape)
+    return Equation(f, drift, 0.5 * noise, level, rate)
+
+
+@numpy_or_jax
+def _coefficients(schedule, t):
+    level, rate = jax.jvp(schedule.at, (t,), (jnp.ones_like(t),))
+    return level, rate, *(c(schedule, t) for c in (drift_coefficient, diffusion, mean_drift))
+
+
+def rate_of(f: Callable, eq: Equation):
+    """Return d f(level) / dt."""
+    return jax.jvp(f, (eq.level,), (eq.rate,))[1]
+
+
+def check_potential(potential: Callable, x, level: Level) -> None:
+    """Raise PersonError unless the potential gives one number per sample."""
+    shape = jax.eval_shape(potential, x, level).shape
+    if shape != x.shape[:1]:
+        raise PersonError(f"a potential gives one number per sample, {x.shape[:1]}, got {shape}")
+
+
+def check_finite(eq: Equation) -> None:
+    """Raise PersonError where f or g^2 is known to be infinite: where alpha = 0."""
+    for value in (eq.f, eq.half_noise):
+        if _known(value) and not np.isfinite(np.asarray(value)).all():
+            times = np.ravel(eq.level.t)
+            raise PersonError(f"t = {times}: f or g^2 is infinite there: keep away from the ends")
+
+
+def check_noise(eq: Equation) -> None:
+    """Raise PersonError where sigma is known to be zero: there is no score."""
+    if _known(eq.level.sigma) and not (np.asarray(eq.level.sigma) > 0).all():
+        raise PersonError(f"t = {np.ravel(eq.level.t)}: sigma must be positive for a score")
+
+
+def sum_entries(value, x):
+    """Return the sum over the entries of each sample of what broadcasts against x, shape (n,)."""
+    return jnp.sum(jnp.broadcast_to(value, x.shape).reshape(x.shape[0], -1), axis=1)
+
+
+def _known(value) -> bool:
+    return not isinstance(value, jax.core.Tracer)
