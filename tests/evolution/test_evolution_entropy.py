@@ -78,6 +78,7 @@ def test_the_parts_sum_to_the_derivative_of_two_gaussians_with_motions_of_their_
     np.testing.assert_allclose(same.total, got.drift + got.dissipation, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.5, 1.0])
 def test_a_sampler_leaves_the_exact_law_at_the_predicted_rate(lam):
     """p of the wrong score, q exact, noise to data: (1 + lam^2)/2 E_p[e . grad log(p/q)] g^2

@@ -35,6 +35,7 @@ def ou_error(cells, steps, method, dtype=None):
     return distance(grid, p, evolution.on_grid(exact, grid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["crank_nicolson", "patankar"])
 def test_the_law_of_ou_is_found_to_order_two(method):
     assert 1.85 < slope([ou_error(n, n, method) for n in (80, 160)]) < 2.3
@@ -76,6 +77,7 @@ def reverse_errors(schedule, cells, steps, lams=(1.0, 0.7)):
     return np.array([distance(grid, p, exact) for p in jax.vmap(run)(jnp.array(lams))])
 
 
+@pytest.mark.slow
 def test_the_reverse_sde_of_the_exact_score_finds_the_data_to_order_two():
     """At lam = 1 and 0.7."""
     coarse, fine = (reverse_errors(schedules.VPLinear(0.1, 8.0), n, n // 2) for n in (160, 320))

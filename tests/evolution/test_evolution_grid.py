@@ -100,6 +100,7 @@ def test_grid_distances_agree_with_those_of_sampled_points():
     assert evolution.wasserstein_grid_1d(LINE, p, q) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_distance_in_the_plane_is_that_of_gaussians_and_its_floor_falls():
     """The square of the distance has cell^2 / 6 in excess; two-sample floors fall with n."""
     pytest.importorskip("ot")

@@ -47,6 +47,7 @@ def test_the_flow_of_a_linear_score_has_the_stated_order(method, order):
     assert abs(slope([error(n) for n in (20, 40)]) - order) < 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 def test_the_flow_takes_quantiles_to_quantiles_and_its_density_to_the_density(schedule):
     """Exact score: p_t is carried to p_s. 200 steps of order 4 leave 1e-6."""
@@ -64,6 +65,7 @@ def test_the_flow_takes_quantiles_to_quantiles_and_its_density_to_the_density(sc
     np.testing.assert_allclose(back, log_density, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_log_density_of_the_ode_is_the_potential_and_the_residual_along_the_path():
     """log p_ODE(x, t) = phi(x, t) + w_T(x_T) + int_t^T R(x_s, s) ds, w = log p_ODE - phi."""
     schedule, error = OU(), 0.3
@@ -110,6 +112,7 @@ def turned_run(steps):
     return schedule, grid, *laws
 
 
+@pytest.mark.slow
 def test_an_error_that_only_circulates_leaves_the_law_of_the_ode():
     """div(p e) = 0 at all t. 60 steps of order 4 leave 1e-5."""
     schedule, grid, start, end = turned_run(60)

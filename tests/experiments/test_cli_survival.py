@@ -125,6 +125,7 @@ def test_sigterm_ends_with_143_and_says_how_to_go_on(studies, drive):
     assert err.splitlines()[1] == stopped
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_again_end_with_the_same_bytes(studies, drive):
     home, rng = studies.parent, random.Random(0)
     assert drive("run sheep:smoke --workdir=whole").wait() == 0

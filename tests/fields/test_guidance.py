@@ -268,6 +268,7 @@ def test_classifier_free_guidance_does_not_sample_the_tilted_law():
     np.testing.assert_allclose(moments_of_guided(1.0), (1, 0.5), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_guided_law_is_that_of_a_hand_written_integration():
     """A finite start costs 0.7 / start: N(0, start^2) is not where the guided flow has come to."""
     np.testing.assert_allclose(moments_by_hand(2.0, 1e4), moments_of_guided(2.0), atol=2e-4)

@@ -135,6 +135,7 @@ STOCHASTIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["vp_linear", "rectified_linear", "edm"])
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_the_law_at_the_end_has_weak_order_one(name, schedule, gaussian, slope):

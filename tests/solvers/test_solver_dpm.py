@@ -179,6 +179,7 @@ def test_order_one_is_ddim_to_the_last_digits(schedule, name):
 NAMES = [f"dpm_solver{pp}_{kind}" for pp in ("", "_pp") for kind in ("1", "2s", "3s", "2m", "3m")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_error_falls_with_the_stated_order(name, modes, slope):
     solver = solvers.REGISTRY[name]

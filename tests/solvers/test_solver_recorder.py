@@ -143,6 +143,7 @@ def test_one_evaluation_is_one_row():
 ORDERS = [("2m", 2), ("kutta3", 3), ("kutta4", 4), ("adams", 3.7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "order"), ORDERS)
 def test_recorded_formulas_have_the_order_of_their_method(
     name, order, gaussian, half_log_snr_grid, slope

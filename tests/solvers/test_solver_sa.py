@@ -108,6 +108,7 @@ def test_without_corrector_it_is_the_exact_multistep_solver(order):
             jax.tree.map(lambda a, b: check(a, b, 1e-13), one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("predictor", "corrector"), PAIRS)
 def test_the_order_without_noise(predictor, corrector, modes, slope):
     """The corrector gains one order on its predictor, at most its own."""

@@ -85,6 +85,7 @@ def test_the_solver_is_its_formula(variant, order, data, to_data, bent):
             assert tableau.num_rows == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [True, False])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_order_is_one_above_that_of_the_predictor(

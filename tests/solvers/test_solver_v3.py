@@ -113,6 +113,7 @@ def test_order_one_is_its_formula(modes):
     check(got, first_order_by_hand(modes, grid, statistics), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrector", [False, True])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_order_holds_whatever_the_statistics(order, corrector, modes, slope):

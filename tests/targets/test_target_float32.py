@@ -100,6 +100,7 @@ def errors(mixture, x, level):
     return {k: norm(got[k] - truth[k]) / (norm(truth[k]) + scales[k]) for k in NAMES}
 
 
+@pytest.mark.slow
 @mixtures
 def test_oracles_are_right_to_1e_5_up_to_100_sd_away(name):
     mixture, level = MIXTURES[name], levels()

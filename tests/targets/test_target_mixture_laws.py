@@ -14,6 +14,7 @@ from dfx.targets import Mixture
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@pytest.mark.slow
 @kinds
 def test_samples_have_the_moments_of_the_mixture(kind):
     (mixture, covariances), n = KINDS[kind], 20_000

@@ -13,6 +13,7 @@ def drawn(request):
     return shapes.draw(jax.random.key(0), 1000, request.param)
 
 
+@pytest.mark.slow
 def test_detector_finds_every_drawn_shape_in_its_own_column_and_nothing_else(drawn):
     images, present = drawn
     seen = shapes.detect(images)

@@ -60,6 +60,7 @@ def test_swiss_roll_has_equally_spaced_modes_between_its_radii():
     np.testing.assert_allclose(steps, steps.mean(), rtol=1e-2)  # chords of a curve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", targets.REGISTRY)
 def test_samples_have_the_mean_and_covariance_of_the_law(name):
     target, n = targets.make(name), 20_000
