@@ -52,8 +52,7 @@ class Errors:
         """Read the errors of every sampler of the run."""
         self.budgets, self.problems = list(run.config.budgets), list(run.config.problems)
         self.ways, self._run = list(run.config.fit.ways), run
-        axes = run.arrays("axes")
-        self.solvers, self.uses = axes["solvers"].tolist(), axes["ways"].tolist()
+        self.solvers = run.arrays("axes")["solvers"].tolist()
 
     def of(self, problem: str, sampler: str) -> np.ndarray:
         """Errors of a fit by its way, of "best fixed", or of a published solver in its best way."""
@@ -64,11 +63,6 @@ class Errors:
         return np.stack(
             [errors[*self._best(problem, k, sampler), k, 1:] for k in range(len(self.budgets))]
         )
-
-    def best(self, problem: str, budget: int) -> tuple[str, str]:
-        """The name of the best fixed solver and how it is used."""
-        solver, use = self._best(problem, self.budgets.index(budget), "best fixed")
-        return self.solvers[solver], self.uses[use]
 
     def _best(self, problem: str, k: int, sampler: str) -> tuple[int, int]:
         seen = self._run.arrays(f"fixed_{problem}")["errors"][:, :, k, 0]

@@ -205,8 +205,6 @@ class Best(NamedTuple):
     budget: int
     error: float
     solver: str
-    way: str
-    evaluations: int
     public_error: float
     public_name: str
 
@@ -220,18 +218,14 @@ class Public:
     """Errors on the problem of the public packages.
 
     Attributes:
-      ways: last step and exponent of the grid in the linear path's time.
       errors: by solver, shape (ways, budgets).
     """
 
     def __init__(self, run: Record):
         """Read the errors of every solver of the run."""
-        axes = names_of(run)
-        self.names, self.ways = axes["solvers"], axes["ways"]
+        self.names = names_of(run)["solvers"]
         self.budgets = list(run.config.public.budgets)
-        arrays = {name: run.arrays(f"public_{name}") for name in self.names}
-        self.errors = {name: found["errors"] for name, found in arrays.items()}
-        self.evaluations = {name: found["evaluations"] for name, found in arrays.items()}
+        self.errors = {name: run.arrays(f"public_{name}")["errors"] for name in self.names}
 
     def ranked(self, budget: int, blind: bool = False) -> list[Best]:
         """The solvers by their best error at a budget, the smallest first; only where a public
@@ -243,13 +237,7 @@ class Public:
         for name in self.names:
             errors = self.errors[name][:, column]
             if np.isfinite(errors).any() and not (blind and name in INFORMED):
-                way = int(np.nanargmin(errors))
-                spent = int(self.evaluations[name][way, column])
-                found.append(
-                    Best(
-                        budget, errors[way], name, self.ways[way], spent, public_error, public_name
-                    )
-                )
+                found.append(Best(budget, np.nanmin(errors), name, public_error, public_name))
         return sorted(found, key=lambda best: best.error)
 
     def best(self, blind: bool) -> list[Best]:

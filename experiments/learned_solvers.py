@@ -30,7 +30,7 @@ from experiments import public_problem
 from experiments.laws import LAWS
 from experiments.mode_pictures import load_digits
 from experiments.parameters import flatten, unflatten
-from experiments.solver_budget import PATH, WAYS, on_path, time_of
+from experiments.solver_budget import PATH, WAYS, exact_end, on_path, time_of
 from experiments.solver_stack import jitted, run_stack
 
 
@@ -198,14 +198,9 @@ def ends(config, run, name: str, problem: Problem) -> dict[str, np.ndarray]:
 def exact_path(config, problem: Problem, start, times) -> np.ndarray:
     """Return the points x of the exact path at the times, shape (len(times), n, d), from starts as
     x / alpha."""
-    x, tolerance = PATH.at(times[0]).alpha * start, config.tolerance
-    points = [x]
-    for first, last in itertools.pairwise(times):
-        path = solvers.sample_adaptive(
-            PATH, problem.field, points[-1], first, last,
-            rtol=tolerance, atol=tolerance, method="dopri8", last_noise=1e-6,
-        )  # fmt: skip
-        points.append(np.asarray(path.state))
+    points = [PATH.at(times[0]).alpha * start]
+    for span in itertools.pairwise(times):
+        points.append(exact_end(PATH, problem.field, points[-1], span, config.tolerance))
     return np.stack(points)
 
 

@@ -69,3 +69,16 @@ def on_path(name: str, way: Way, budget: int, noise: float, **options) -> solver
         )
 
     return within_budget(make, budget, solvers.REGISTRY[name].evaluations)
+
+
+def exact_end(schedule, field: Callable, x, times: tuple[float, float], tolerance: float):
+    """Return the end of the exact path through x, from the first time to the second.
+
+    The schedule is that of the field: a net asks for the time itself, an oracle for alpha and sigma
+    alone.
+    """
+    path = solvers.sample_adaptive(
+        schedule, field, x, *times,
+        rtol=tolerance, atol=tolerance, method="dopri8", last_noise=1e-6,
+    )  # fmt: skip
+    return np.asarray(path.state)

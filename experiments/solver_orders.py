@@ -24,7 +24,16 @@ from dfx import fields, schedules, solvers
 from dfx.schedules import grids
 from experiments import public_problem
 from experiments.laws import LAWS
-from experiments.solver_budget import EDM, PATH, WAYS, make_tableau, on_path, time_of, within_budget
+from experiments.solver_budget import (
+    EDM,
+    PATH,
+    WAYS,
+    exact_end,
+    make_tableau,
+    on_path,
+    time_of,
+    within_budget,
+)
 from experiments.solver_stack import jitted, run_stack
 
 SCHEDULES: dict[str, schedules.Schedule] = {
@@ -110,7 +119,6 @@ def axes(names) -> dict[str, np.ndarray]:
         "schedules": np.asarray(list(SCHEDULES)),
         "grids": np.asarray(list(GRIDS)),
         "half": np.asarray([grid.half for grid in GRIDS.values()]),
-        "order_schedules": np.asarray(ORDER_SCHEDULES),
         "starts": np.asarray(STARTS),
         "ways": np.asarray([str(way) for way in WAYS]),
     }
@@ -161,17 +169,9 @@ def exact(config, target) -> dict[str, np.ndarray]:
     for name, (noise, end) in spans.items():
         start = np.asarray(x0) + noise * eps
         found[f"{name}_start"] = start
-        found[f"{name}_end"] = exact_end(config.tolerance, field, start, noise, end)
+        # On the schedule whose alpha is 1, x is x / alpha and the time is the noise.
+        found[f"{name}_end"] = exact_end(EDM, field, start, (noise, end), config.tolerance)
     return found
-
-
-def exact_end(tolerance: float, field, x, noise: float, end: float) -> np.ndarray:
-    """Return x / alpha at the noise `end` of the path through x / alpha at `noise`."""
-    path = solvers.sample_adaptive(
-        EDM, field, x, noise, end,
-        rtol=tolerance, atol=tolerance, method="dopri8", last_noise=1e-6,
-    )  # fmt: skip
-    return np.asarray(path.state)
 
 
 def build(name: str, schedule, times, half: bool, statistics) -> solvers.Tableau:
@@ -316,7 +316,7 @@ def public(config, run, laws, names) -> None:
 
     def solve():
         field = fields.oracle(public_problem.target())
-        return {"end": exact_end(config.tolerance, field, x, public_problem.NOISE, 0.0)}
+        return {"end": exact_end(EDM, field, x, (public_problem.NOISE, 0.0), config.tolerance)}
 
     end = run.arrays("public_exact", solve)["end"]
     for name in names:

@@ -64,7 +64,7 @@ def test_exact_ends_of_a_gaussian_are_those_of_the_closed_form(x64):
     growth = np.sqrt((v + end**2) / (v + noise**2))
     mean = target.mean()
     expected = mean + (growth * ((x - mean) @ axes)) @ axes.T
-    got = study.exact_end(1e-11, fields.oracle(target), x, noise, end)
+    got = study.exact_end(study.EDM, fields.oracle(target), x, (noise, end), 1e-11)
     # 1e-11 a step in units of x / (sigma / alpha), over some tens of steps.
     np.testing.assert_allclose(got, expected, atol=1e-8)
 
