@@ -9,7 +9,6 @@ that has its file is not done again.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx import data, fields, losses, nets, schedules, solvers, targets, train
-from dfx.runs import say
-from experiments.parameters import flatten, unflatten
+from experiments.members import Training, first_states, fit
 
 
 class Toy(NamedTuple):
@@ -85,59 +83,11 @@ def gather(point_sets: Sequence[np.ndarray], keys: Sequence[jax.Array]) -> Membe
 def fit_members(
     run, name: str, toy: Toy, members: Members, batch_size: int, snapshots: Sequence[int]
 ) -> list[Any]:
-    """Return the stacked parameters after each number of steps in `snapshots`, from the run folder
-    if they are there.
-
-    Args:
-      run: the run folder.
-      name: of the stage.
-      toy: net, loss and optimizer.
-      members: what is trained.
-      batch_size: points a step, for each member.
-      snapshots: increasing numbers of steps; the last is the length of the training.
-    """
-    template = jax.eval_shape(lambda keys: jax.vmap(toy.net.init)(keys), members.keys)
-    advance = _trainer(run, name, toy, members, batch_size, snapshots[-1])
-    stored = [run.arrays(f"{name}_{n}", functools.partial(advance, n)) for n in snapshots]
-    return [unflatten(template, arrays) for arrays in stored]
-
-
-def _trainer(run, name, toy, members, batch_size, last: int) -> Callable:
-    """Return the function that trains on to a number of steps and returns the parameters there.
-
-    It goes on from where it was, or from the last checkpoint; from the start if that is past the
-    steps asked for, which happens when the file of a snapshot was lost.
-    """
-    first, source = _spread((_first_state(toy, members.keys), tuple(members)), len(members.keys))
-    checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash, warn=say)
-    held: list[train.State] = []
-
-    def advance(steps: int) -> dict[str, np.ndarray]:
-        state = held.pop() if held else checkpoints.restore(first) or first
-        behind = state.step[0] > steps
-        state = first if behind else state
-        with run.progress(last, name, initial=int(state.step[0])) as bar:
-
-            def on_chunk(state, metrics, done):
-                loss = metrics["loss"].mean(axis=0)
-                run.log(name, done, loss=loss)
-                bar.update(len(metrics["loss"]), loss=loss.mean())
-
-            state = train.fit(
-                toy.step, state, _batches(batch_size), steps, toy.chunk, on_chunk,
-                data=source, checkpoints=None if behind else checkpoints,
-                save_every=10 * toy.chunk,
-            )  # fmt: skip
-        held.append(state)
-        return flatten(state.params)
-
-    return advance
-
-
-def _spread(tree: Any, num_members: int) -> Any:
-    """Put the members on as many of the devices as share them evenly."""
-    count = math.gcd(num_members, jax.device_count())
-    return tree if count == 1 else train.spread(tree, train.device_mesh(jax.devices()[:count]))
+    """Return the stacked parameters after each number of steps in `snapshots`, as `members.fit`
+    does; batches of `batch_size` points for each member."""
+    first = first_states(toy.net.init, toy.optimizer, members.keys)
+    training = Training(toy.step, _batches(batch_size), toy.chunk)
+    return fit(run, name, training, first, tuple(members), snapshots)
 
 
 @functools.cache
@@ -152,17 +102,7 @@ def _batches(batch_size: int) -> Callable:
     return batch
 
 
-# A member's one key is split by use: its parameters, its noise in training, the order of its
-# points.
-_PARAMS, _NOISE, _ORDER = range(3)
-
-
-def _first_state(toy: Toy, keys: jax.Array) -> train.State:
-    def one(key):
-        params = toy.net.init(jax.random.fold_in(key, _PARAMS))
-        return train.init_state(params, toy.optimizer, jax.random.fold_in(key, _NOISE))
-
-    return jax.jit(jax.vmap(one))(keys)
+_ORDER = 2  # what `first_states` leaves of a member's key: the order of its points
 
 
 def net_field(toy: Toy, params: Any) -> fields.NetField:
