@@ -77,6 +77,49 @@ def power(gamma: float | None = None, *, sigma_rel: float | None = None) -> Ema:
     return _decaying(decay)
 
 
+class Several(NamedTuple):
+    """The values of several averages, by name."""
+
+    averages: dict[str, Any]
+
+
+def several(averages: dict[str, Ema]) -> Ema:
+    """Return the average that keeps several at once: its value is a `Several` with their names.
+
+    Raises:
+      PersonError: there is none.
+
+    >>> both = several({"short": constant(0.99), "long": constant(0.9999)})
+    >>> sorted(both.init(jnp.zeros(3)).averages)
+    ['long', 'short']
+    """
+    if not averages:
+        raise PersonError("ema: give at least one average")
+
+    def update(value, params, done):
+        kept = value.averages
+        return Several({name: a.update(kept[name], params, done) for name, a in averages.items()})
+
+    return Ema(
+        lambda params: Several({name: a.init(params) for name, a in averages.items()}), update
+    )
+
+
+def half_life(steps: float) -> Ema:
+    """Return the exponential moving average in which a step's weight halves every so many steps.
+
+    `constant(2^(-1 / steps))`. For a half-life in images divide by the batch size.
+
+    Raises:
+      PersonError: steps is not positive.
+
+    Source: Karras et al. 2022 (EDM), table 7, counts half-lives in images.
+    """
+    if not steps > 0.0:
+        raise PersonError(f"ema half-life {steps!r}: allowed are positive numbers of steps")
+    return constant(2.0 ** (-1.0 / steps))
+
+
 def sigma_rel_of_gamma(gamma: float) -> float:
     """Return the width of the power-function profile: its standard deviation over the run's
     length.

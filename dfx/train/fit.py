@@ -1,9 +1,10 @@
-"""The training loop: compiled chunks of steps, with the host between them.
+"""The training loop for data on the device: compiled chunks of steps, with the host between them.
 
 Inside a chunk nothing touches the host: batches are a pure function of (data, step). Between
 chunks the host checks that the numbers are finite, calls back for progress and logs, and saves.
 Chunks end at the multiples of `chunk`, and chunks of every length run the same compiled program,
-so a run that was cut and resumed has the bits of one that was not.
+so a run that was cut and resumed has the bits of one that was not. `feed` has the loop for data
+that come from the host.
 """
 
 from __future__ import annotations
@@ -15,24 +16,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
-from dfx.errors import PersonError, Stopped
+from dfx.errors import PersonError
 from dfx.train.checkpoint import Checkpoints
+from dfx.train.cost import Meter
 from dfx.train.ensemble import num_members
+from dfx.train.loop import Chunk, NonFinite, OnChunk, run_chunks, validate
+from dfx.train.mesh import constrain_batch, mesh_of, put_whole
 from dfx.train.step import Metrics, State
 
-
-class NonFinite(Stopped):
-    """A loss, a gradient or a parameter became infinite or not a number.
-
-    step: the step that showed it (0 for the first). members: which members of an ensemble, else
-    ().
-    """
-
-    def __init__(self, message: str, step: int, members: tuple[int, ...] = ()):
-        super().__init__(message)
-        self.step, self.members = step, members
+__all__ = ["NonFinite", "all_finite", "fit", "steps_done"]
 
 
 def fit(
@@ -41,18 +35,20 @@ def fit(
     batch_fn: Callable[[Any, jax.Array], Any],
     num_steps: int,
     chunk: int = 100,
-    on_chunk: Callable[[State, dict[str, np.ndarray], int], None] | None = None,
+    on_chunk: OnChunk | None = None,
     *,
     data: Any = None,
     data_axes: Any = 0,
     checkpoints: Checkpoints | None = None,
     save_every: int = 1,
     allow_nonfinite: bool = False,
+    meter: Meter | None = None,
 ) -> State:
     """Return the state after `num_steps` steps, counted from the first step of the run.
 
     A stacked state (see `ensemble`) is trained as an ensemble: `step` and `batch_fn` are those of
-    a single run and are vmapped here.
+    a single run and are vmapped here. A single state that lies on a mesh (see `mesh`) is trained
+    there, each batch split over all its devices.
 
     Args:
       step: what `make_step` returned. Keep the object: another one is compiled again.
@@ -63,42 +59,42 @@ def fit(
         around it, which convolutions on a CPU need (`_run_chunk`).
       on_chunk: called as `on_chunk(state, metrics, done)` after each chunk that is finite, with
         the metrics of its steps as NumPy arrays, steps first, and before the chunk is saved. The
-        next chunk donates `state`: copy what must outlive the call.
+        next chunk donates `state`: copy what must outlive the call. Every process is called, with
+        the same metrics: let the first alone write (`is_first`).
       data: any pytree: the training set, the key of its order. Not closed over, so that other data
-        of the same shape need no new compilation.
+        of the same shape need no new compilation. On a mesh every device holds all of it.
       data_axes: for an ensemble, the axis of `data` that the members lie on, as in `jax.vmap`'s
         in_axes: 0, None for data that all share, or a tree of these.
       checkpoints: a `Checkpoints`, to save the state in every `save_every` steps and at the end.
+        With it SIGTERM lets the chunk end, saves, and ends the process (see `stopping`).
       save_every: steps between saves, rounded up to the end of a chunk; 1 saves after every chunk.
       allow_nonfinite: go on when numbers are not finite (a sweep in which some members diverge).
+        Steps that `make_step` skips are no reason to stop, short of 100 in a row.
+      meter: a `Meter`, to measure with.
 
     Raises:
       NonFinite: a chunk met a number that is not finite; nothing of that chunk was saved.
-      PersonError: num_steps is less than the state has done, or chunk or save_every is below 1.
+      NotSaved: a checkpoint could not be written; the one before it is whole.
+      PersonError: num_steps is less than the state has done, chunk or save_every is below 1, or
+        the devices do not divide the batch.
     """
     done = steps_done(state)
-    _validate(num_steps, done, chunk, save_every)
+    validate(num_steps, done, chunk, save_every)
+    shardings = shardings_of(state)
     state = jax.tree.map(jnp.copy, state)  # the caller keeps its own: what runs below is donated
-    data = jax.tree.map(jnp.asarray, data)
-    static = {"length": chunk, "data_axes": _hashable(data_axes), "shardings": _shardings(state)}
+    data = _beside(state, data)
+    static = {"length": chunk, "data_axes": _hashable(data_axes), "shardings": shardings}
     run = functools.partial(_run_chunk, step=step, batch_fn=batch_fn, **static)
-    try:
-        while done < num_steps:
-            count = min(chunk - done % chunk, num_steps - done)
-            state, table, sound = run(state, data, count)
-            metrics = _first_rows(table, count)
-            if not allow_nonfinite:
-                _check_finite(metrics, np.asarray(sound), done, checkpoints)
-            before, done = done, done + count
-            if on_chunk is not None:  # before the save: a row may be logged twice, not never
-                on_chunk(state, metrics, done)
-            due = done == num_steps or done // save_every > before // save_every
-            if checkpoints is not None and due:
-                checkpoints.save(done, state)
-    finally:
-        if checkpoints is not None:
-            checkpoints.wait()
-    return state
+
+    def advance(state, count):
+        state, table, sound = run(state, data, count)
+        metrics = jax.tree.map(lambda rows: np.asarray(rows)[:count], table)
+        return state, Chunk(metrics, np.asarray(sound))
+
+    return run_chunks(
+        advance, state, done, num_steps, chunk, on_chunk,
+        checkpoints, save_every, allow_nonfinite, meter,
+    )  # fmt: skip
 
 
 def steps_done(state: State) -> int:
@@ -123,12 +119,14 @@ def _run_chunk(state, data, count, *, step, batch_fn, length, data_axes, shardin
     One step has no loop: XLA on CPU has no fast gradient of a convolution inside a loop (jax issue
     12868; U-Net of width 16, 28 x 28, batch 64, two cores: 0.57 s a step alone, 10.9 s in a loop).
     """
+    stacked = num_members(state) is not None
 
     def advance(state, data):
-        return step(state, batch_fn(data, state.step))
+        batch = batch_fn(data, state.step)
+        return sharded_step(step, None if stacked else shardings)(state, batch)
 
     finite = all_finite
-    if num_members(state) is not None:
+    if stacked:
         advance = jax.vmap(advance, in_axes=(0, jax.tree.unflatten(*data_axes)))
         finite = jax.vmap(all_finite)
 
@@ -148,69 +146,55 @@ def _run_chunk(state, data, count, *, step, batch_fn, length, data_axes, shardin
     return state, table, finite(state.params)
 
 
+def sharded_step(step: Callable, shardings: tuple | None) -> Callable:
+    """Return a step, to be jitted, whose batch is split over the mesh and whose state stays there.
+
+    Its metrics are whole on every device, so that every process can read them.
+
+    Args:
+      step: what `make_step` returned.
+      shardings: what `shardings_of` returned for the state; None returns the step as it is.
+    """
+    if shardings is None:
+        return step
+    places = jax.tree.unflatten(*shardings)
+    mesh = jax.tree.leaves(places)[0].mesh
+
+    def placed(state, batch):
+        state, metrics = step(state, constrain_batch(batch, mesh))
+        state = jax.lax.with_sharding_constraint(state, places)
+        whole = NamedSharding(mesh, PartitionSpec())
+        return state, jax.lax.with_sharding_constraint(metrics, whole)
+
+    return placed
+
+
+def shardings_of(state: State) -> tuple | None:
+    """Return where a state on a mesh lies, as a static argument; None: one device needs none."""
+    if mesh_of(state) is None:
+        return None
+    return _hashable(jax.tree.map(lambda leaf: leaf.sharding, state))
+
+
 def all_finite(tree: Any) -> jax.Array:
     """Return whether every number of a pytree is finite, as a boolean array of shape ()."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
-def _first_rows(table: Metrics, count: int) -> dict[str, np.ndarray]:
-    """Return the rows of a chunk's steps, on the host."""
-    return jax.tree.map(lambda rows: np.asarray(rows)[:count], table)
+def _beside(state: State, data: Any) -> Any:
+    """Return the data on the device or the mesh of the state: once, not at every chunk."""
+    mesh = mesh_of(state)
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, data)
 
+    def put(leaf):
+        there = isinstance(getattr(leaf, "sharding", None), NamedSharding)
+        return leaf if there else put_whole(leaf, mesh)
 
-def _check_finite(metrics, sound: np.ndarray, done: int, checkpoints: Checkpoints | None) -> None:
-    """Raise NonFinite if the chunk that began at step `done` holds a number that is not finite."""
-    good = np.isfinite(metrics["loss"]) & np.isfinite(metrics["grad_norm"])
-    if good.all() and sound.all():
-        return
-    good[-1] &= sound  # parameters are looked at once a chunk: all we know is its last step
-    row = int(np.argmin(good.reshape(len(good), -1).all(axis=1)))
-    members = tuple(int(i) for i in np.flatnonzero(~good[row])) if good.ndim > 1 else ()
-    first = members[0] if members else 0
-    loss, norm = (np.ravel(metrics[name][row])[first] for name in ("loss", "grad_norm"))
-    where = f", member {', '.join(map(str, members))}" if members else ""
-    what = "parameters, " if np.isfinite(loss) and np.isfinite(norm) else ""
-    raise NonFinite(
-        f"not finite at step {done + row}{where}: {what}loss {loss:g}, gradient norm {norm:g}. "
-        f"{_how_to_go_on(checkpoints)}",
-        done + row,
-        members,
-    )
-
-
-def _how_to_go_on(checkpoints: Checkpoints | None) -> str:
-    """Return the sentence that says what is saved and what to do."""
-    change = "lower the learning rate or set a gradient clip, in a new folder"
-    if checkpoints is None or (last := checkpoints.latest()) is None:
-        return f"No checkpoint was saved: {change}"
-    return (
-        f"Last good checkpoint: step {last} in {checkpoints.folder}. The same command resumes "
-        f"there and comes to the same numbers; to avoid them, {change}"
-    )
+    return jax.tree.map(put, data)
 
 
 def _hashable(tree: Any) -> tuple:
     """Return a pytree as the static argument (structure, leaves), for `jax.tree.unflatten`."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, tuple(leaves)
-
-
-def _shardings(state: State) -> tuple | None:
-    """Return the shardings of a state that lies on a mesh, or None: one device needs none."""
-    leaves = jax.tree.leaves(state)
-    if not all(isinstance(leaf.sharding, NamedSharding) for leaf in leaves):
-        return None
-    return _hashable(jax.tree.map(lambda leaf: leaf.sharding, state))
-
-
-def _validate(num_steps: int, done: int, chunk: int, save_every: int) -> None:
-    """Raise a PersonError for numbers of steps that make no sense."""
-    for name, number, least in (
-        ("num_steps", num_steps, 0),
-        ("chunk", chunk, 1),
-        ("save_every", save_every, 1),
-    ):
-        if number < least:
-            raise PersonError(f"{name} {number!r}: allowed are numbers from {least} up")
-    if num_steps < done:
-        raise PersonError(f"num_steps {num_steps!r}: the state has done {done} steps already")

@@ -24,7 +24,7 @@ def describe(state: Any, config_hash: str, step: int) -> tuple[Record, dict[str,
     """Return the record of a state, and its leaves under the names that they are stored by.
 
     The names are numbers, in the order of the pytree; typed keys are stored as their key data. A
-    leaf that lies partly on other hosts has no checksum (None).
+    leaf of which other hosts alone hold a part has no checksum (None).
     """
     plain = jax.tree.map(_plain, state)
     described = [
@@ -164,8 +164,8 @@ def _generator(leaf: Any) -> str | None:
 
 
 def _checksum(leaf: jax.Array) -> str | None:
-    """Return the sha256 of a leaf's bytes in C order, or None if other hosts hold part of it."""
-    if not leaf.is_fully_addressable:
+    """Return the sha256 of a leaf's bytes in C order, None if other hosts alone hold part of it."""
+    if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         return None
     return hashlib.sha256(np.ravel(leaf).view(np.uint8).data).hexdigest()
 

@@ -14,11 +14,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dfx.errors import PersonError
+from dfx.errors import PersonError, choose
 from dfx.train import ema as averages
 
 Params = Any
 Metrics = dict[str, Any]
+
+#: The metric that says which steps were not taken, of a step that may skip.
+SKIPPED = "skipped"
+#: Folded into a step's key for `prepare`: far from the small numbers that losses fold in.
+_PREPARE = 2**31
 
 
 class State(NamedTuple):
@@ -26,7 +31,7 @@ class State(NamedTuple):
 
     params: the net's parameters, any pytree of floating arrays.
     opt_state: the optimizer's state; it holds the hyper-parameters too (see `optimizer`).
-    ema: the running average of the parameters, `()` when there is none.
+    ema: the running average of the parameters (`ema.Several` for several), `()` for none.
     step: the number of steps done, int32, shape () or (members,) for a stacked ensemble.
     key: the typed key of the run, never replaced; step i uses `fold_in(key, i)`.
     """
@@ -61,36 +66,56 @@ def make_step(
     optimizer: optax.GradientTransformation,
     ema: averages.Ema | None = None,
     slices: int = 1,
+    prepare: Callable[[Any, jax.Array], Any] | None = None,
+    nonfinite: str = "stop",
 ) -> Callable[[State, Any], tuple[State, Metrics]]:
     """Return the pure function `step(state, batch) -> (state, metrics)`.
 
     Args:
-      loss: `loss(params, key, *batch) -> (scalar, aux)`; `aux` is a dictionary of arrays that
-      joins
+      loss: `loss(params, key, *batch) -> (scalar, aux)`; `aux` is a dictionary of arrays that joins
         the metrics, or `()`.
       optimizer: an optax pair (init, update).
       ema: the average kept beside the parameters, updated with the new parameters.
       slices: equal parts of the batch, taken one after the other (see `in_slices`).
+      prepare: `prepare(batch, key) -> batch`, what the whole batch goes through on the device
+        before the loss sees it: flips, dequantisation, labels dropped. Its key is its own.
+      nonfinite: "stop" takes every step (the loop then stops at the first loss or gradient that is
+        not finite); "skip" leaves parameters, optimizer and average as they were at such a step,
+        and adds the metric `skipped`, 1 for a step that was not taken and else 0.
 
     Returns:
       The step. Its batch is an array (the loss's third argument) or a plain tuple of arguments.
       Its metrics are `loss` and `grad_norm` (before clipping), both at the parameters that the
       step was given, and what `aux` holds.
+
+    Raises:
+      PersonError: an unknown `nonfinite`, or slices below 1.
     """
+    choose("nonfinite policy", nonfinite, {"stop": None, "skip": None})
     average = ema or averages.none()
     gradient = in_slices(jax.value_and_grad(loss, has_aux=True), slices)
 
     def step(state: State, batch: Any) -> tuple[State, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
+        if prepare is not None:
+            batch = prepare(batch, jax.random.fold_in(key, _PREPARE))
         inputs = batch if type(batch) is tuple else (batch,)
         (value, aux), grads = gradient(state.params, key, *inputs)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         done = state.step + 1
         new = State(params, opt_state, average.update(state.ema, params, done), done, state.key)
-        return new, {**dict(aux), "loss": value, "grad_norm": optax.tree.norm(grads)}
+        metrics = {**dict(aux), "loss": value, "grad_norm": optax.tree.norm(grads)}
+        return _unless_broken(state, new, metrics) if nonfinite == "skip" else (new, metrics)
 
     return step
+
+
+def _unless_broken(old: State, new: State, metrics: Metrics) -> tuple[State, Metrics]:
+    """Return the new state, or the old one at the next step if loss or gradient is not finite."""
+    taken = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    kept = jax.tree.map(lambda a, b: jnp.where(taken, a, b), new, old)
+    return kept._replace(step=new.step), metrics | {SKIPPED: 1 - taken.astype(jnp.int32)}
 
 
 def in_slices(gradient: Callable[..., Any], slices: int) -> Callable[..., Any]:
@@ -132,6 +157,18 @@ def in_slices(gradient: Callable[..., Any], slices: int) -> Callable[..., Any]:
     return mean
 
 
-def averaged(state: State) -> Params:
-    """Return the averaged parameters of a state, or its parameters when it keeps no average."""
+def averaged(state: State, name: str | None = None) -> Params:
+    """Return the averaged parameters of a state, or its parameters when it keeps no average.
+
+    Args:
+      state: of a run.
+      name: which average, where the state keeps several (`ema.several`).
+
+    Raises:
+      PersonError: the state keeps several averages and not one of that name, or only one.
+    """
+    if isinstance(state.ema, averages.Several):
+        return choose("average", name or "", state.ema.averages)
+    if name is not None:
+        raise PersonError(f"average {name!r}: this state keeps no averages by name")
     return state.ema if jax.tree.leaves(state.ema) else state.params

@@ -73,6 +73,23 @@ def test_average_of_a_constant_is_that_constant_to_the_bit(average):
     np.testing.assert_array_equal(run(average, np.stack([value] * 50)), value)
 
 
+def test_several_averages_are_each_alone_to_the_bit():
+    values = np.random.default_rng(4).normal(size=(30, 3)).astype(np.float32)
+    parts = {"short": ema.half_life(3.0), "long": ema.power(sigma_rel=0.1), "mean": ema.power(0.0)}
+    found = run(ema.several(parts), values).averages
+    assert found.keys() == parts.keys()
+    for name, average in parts.items():
+        np.testing.assert_array_equal(found[name], run(average, values))
+
+
+@pytest.mark.usefixtures("x64")
+def test_weight_of_a_step_halves_every_half_life():
+    impulse = np.zeros((40, 1))
+    impulse[10] = 1.0
+    now, later = (run(ema.half_life(7.0), impulse[:n]) for n in (19, 26))
+    np.testing.assert_allclose(later / now, 0.5, rtol=1e-12)
+
+
 def test_no_average_keeps_nothing():
     assert ema.none().init({"w": 1.0}) == () == ema.none().update((), {"w": 1.0}, 1)
 
@@ -94,6 +111,8 @@ def test_step_averages_the_parameters_after_each_update():
     ("call", "message"),
     [
         (lambda: ema.constant(1.0), "decay 1.0"),
+        (lambda: ema.half_life(0.0), "half-life 0.0"),
+        (lambda: ema.several({}), "at least one average"),
         (lambda: ema.constant(-0.1), "decay -0.1"),
         (lambda: ema.power(), "one of the two"),
         (lambda: ema.power(1.0, sigma_rel=0.1), "one of the two"),

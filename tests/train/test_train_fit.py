@@ -32,6 +32,9 @@ class Saves:
     def __init__(self):
         self.steps, self.waited = [], 0
 
+    def prepare(self):
+        pass
+
     def save(self, step, state):
         assert int(state.step) == step
         self.steps.append(step)
@@ -179,6 +182,43 @@ def test_parameters_that_are_not_finite_stop_the_run_though_its_losses_are():
     with pytest.raises(train.NonFinite, match="step 2: parameters") as raised:
         train.fit(step, toys.state(optimizer), toys.batch_fn, 9, 3, data=toys.regression())
     assert raised.value.step == 2
+
+
+def fit_skipping(batch_fn, num_steps, on_chunk=None):
+    step = train.make_step(toys.loss, OPTIMIZER, AVERAGE, nonfinite="skip")
+    data = toys.regression()
+    return train.fit(step, start(), batch_fn, num_steps, 20, on_chunk, data=data)
+
+
+def test_steps_that_are_skipped_do_not_stop_the_run_and_are_counted():
+    rows = []
+    found = fit_skipping(poisoned(17), 40, lambda s, m, n: rows.extend(m["skipped"]))
+    assert np.flatnonzero(rows).tolist() == [17] and int(found.step) == 40
+    assert bool(train.all_finite(found.params))
+
+
+def test_a_hundred_skipped_steps_in_a_row_stop_the_run():
+    def batch_fn(data, step):
+        x, y = toys.batch_fn(data, step)
+        return x, jnp.where(step >= 30, jnp.nan, y)
+
+    def now_and_then(data, step):
+        x, y = toys.batch_fn(data, step)
+        return x, jnp.where(step % 50 > 0, jnp.nan, y)
+
+    assert int(fit_skipping(now_and_then, 150).step) == 150
+    with pytest.raises(train.NonFinite, match="step 129, as in the 99 steps before") as raised:
+        fit_skipping(batch_fn, 1000)
+    assert raised.value.step == 129
+
+
+def test_meter_counts_the_steps_of_a_run():
+    meter = train.Meter(toys.BATCH, flop=100.0)
+    fit(start(), 50, meter=meter)
+    found = meter.report()
+    assert found["waiting"] == 0.0 and found["first_s"] > 0.0
+    np.testing.assert_allclose(found["flop_per_s"] * found["step_s"], 100.0, rtol=1e-9)
+    np.testing.assert_allclose(found["images_per_s"] * found["step_s"], toys.BATCH, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,74 @@ def test_averaged_is_the_average_or_without_one_the_parameters():
     assert train.averaged(plain) is plain.params
     kept = toys.state(optimizer, train.ema.constant(0.9))
     assert train.averaged(kept) is kept.ema
+
+
+def test_whole_batch_is_prepared_with_a_key_of_its_own():
+    def prepare(batch, key):
+        return batch + jax.random.normal(key, batch.shape, jnp.float32)
+
+    def loss(params, key, x):
+        return params * jnp.mean(x), {"x": x, "noise": jax.random.normal(key, x.shape)}
+
+    optimizer, seen = train.optimizer(1e-2), {}
+    state = train.init_state(jnp.ones(()), optimizer, jax.random.key(5))
+    batch = jnp.arange(4.0, dtype=jnp.float32)
+    for slices in (1, 2):
+        step = train.make_step(loss, optimizer, slices=slices, prepare=prepare)
+        state_after, metrics = step(state, batch)
+        seen[slices] = metrics["loss"]
+    # The slices share what was prepared: their mean is that of the whole batch.
+    np.testing.assert_allclose(seen[1], seen[2], rtol=1e-6)  # float32
+    _, first = train.make_step(loss, optimizer, prepare=prepare)(state, batch)
+    _, second = train.make_step(loss, optimizer, prepare=prepare)(state_after, batch)
+    noise = [first["x"] - batch, second["x"] - batch, first["noise"], second["noise"]]
+    assert np.all(np.std(noise, axis=1) > 0.1)
+    assert np.unique(np.round(noise, 4)).size == 16  # every number drawn once
+
+
+def poisonous_loss(params, key, x, y):
+    """The regression, with a root that has no gradient where the first input is zero."""
+    value, _ = plain_loss(params, key, x, y)
+    root = jnp.sqrt(jnp.sum((x[0] * params["w"]) ** 2))
+    return value + 0.01 * root, {"rows": len(y) * jnp.ones(())}
+
+
+def test_step_that_is_not_finite_is_skipped_counted_and_changes_nothing():
+    x, y = (a.astype(np.float32) for a in data64())
+    optimizer, average = train.optimizer(0.05, warmup=3), train.ema.power(2.0)
+    step = jax.jit(train.make_step(poisonous_loss, optimizer, average, nonfinite="skip"))
+    plain = jax.jit(train.make_step(poisonous_loss, optimizer, average))
+    start = {"w": jnp.array([0.3, -0.2, 0.9]), "b": jnp.array(0.1)}
+    first = train.init_state(start, optimizer, jax.random.key(0), average)
+    state, metrics = step(first, (x, y))
+    assert metrics["skipped"] == 0
+    toys.assert_close(state, plain(first, (x, y))[0], rtol=1e-6)
+    fifth, zero = np.arange(16) == 5, np.where(np.arange(16)[:, None] == 0, 0.0, x)
+    bad_loss = [(x, np.where(fifth, bad, y)) for bad in np.float32([np.nan, np.inf])]
+    bad_gradient = (zero.astype(np.float32), y)
+    assert np.isfinite(step(state, bad_gradient)[1]["loss"])
+    for batch in (*bad_loss, bad_gradient):
+        after, metrics = step(state, batch)
+        assert metrics["skipped"] == 1 and metrics["rows"] == 16
+        toys.assert_same_bits(after._replace(step=state.step), state)
+        assert after.step == state.step + 1
+    again, metrics = step(after, (x, y))
+    assert metrics["skipped"] == 0 and again.step == after.step + 1
+    assert not np.array_equal(again.params["w"], after.params["w"])
+
+
+def test_unknown_policy_is_refused_with_the_nearest():
+    with pytest.raises(PersonError, match="unknown nonfinite policy 'skipp': did you mean 'skip'"):
+        train.make_step(plain_loss, train.optimizer(1e-2), nonfinite="skipp")
+
+
+def test_one_of_several_averages_is_chosen_by_name():
+    optimizer, parts = train.optimizer(1e-2), {"a": train.ema.constant(0.9), "b": train.ema.none()}
+    both = toys.state(optimizer, train.ema.several(parts))
+    toys.assert_same_bits(train.averaged(both, "a"), both.params)
+    with pytest.raises(PersonError, match="unknown average 'aa': did you mean 'a'"):
+        train.averaged(both, "aa")
+    with pytest.raises(PersonError, match="allowed: a, b"):
+        train.averaged(both)
+    with pytest.raises(PersonError, match="'a': this state keeps no averages by name"):
+        train.averaged(toys.state(optimizer), "a")

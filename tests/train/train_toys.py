@@ -40,6 +40,40 @@ def state(optimizer, ema=None, seed: int = 0) -> train.State:
     return train.init_state(params(seed), optimizer, jax.random.key(seed + 1), ema)
 
 
+WIDTH = 256
+
+
+def wide_params(seed: int = 0) -> dict:
+    """Return the parameters of a net with one hidden layer, large enough to be split."""
+    keys = jax.random.split(jax.random.key(seed))
+    return {
+        "in": 0.3 * jax.random.normal(keys[0], (3, WIDTH), jnp.float32),
+        "hidden": jax.random.normal(keys[1], (WIDTH, WIDTH), jnp.float32) / WIDTH**0.5,
+        "out": jnp.zeros((WIDTH,)),
+    }
+
+
+def wide_loss(params, key, x, y):
+    """Return the mean square error of that net at noisy inputs, and the outputs."""
+    x = x + 0.1 * jax.random.normal(key, x.shape, x.dtype)
+    output = jnp.tanh(jnp.tanh(x @ params["in"]) @ params["hidden"]) @ params["out"]
+    return jnp.mean((output - y) ** 2), {"outputs": output}
+
+
+class Feed:
+    """Batches of a data set from the host, of the rows that a process feeds."""
+
+    def __init__(self, data: dict, batch_size: int, rows=slice(None), end: int | None = None):
+        self.data, self.batch_size, self.rows, self.end = data, batch_size, rows, end
+
+    def from_step(self, step):
+        while step != self.end:
+            index = (7 * np.arange(self.batch_size) + 5 * step) % NUM_POINTS
+            index = index[self.rows]
+            yield self.data["x"][index], self.data["y"][index]
+            step += 1
+
+
 def numbers(tree) -> list[np.ndarray]:
     """Return the leaves of a pytree as NumPy arrays, typed keys as their data."""
 
