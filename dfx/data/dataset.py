@@ -121,7 +121,7 @@ def load(
         raise DataError(f"limit is {limit!r}, allowed: a positive integer, or None for all")
     if source.embedded:
         return _dataset(name, source, source.embedded(split, limit), name)
-    root = _root(name, path)
+    root = root_of(name, path)
     if root.is_file():
         return _dataset(name, source, _read_one_file(source, root, split, limit), str(root))
     try:
@@ -131,7 +131,12 @@ def load(
         raise DataError(f"{error.filename or root}: cannot be read ({error.strerror})") from error
 
 
-def _root(name: str, path: str | os.PathLike | None) -> Path:
+def root_of(name: str, path: str | os.PathLike | None) -> Path:
+    """Return the folder or file of a path, or of DFX_DATA where none is given.
+
+    Raises:
+      DataError: neither is given, or it does not exist.
+    """
     given = path or os.environ.get(ENVIRONMENT)
     if not given:
         raise DataError(f"data set {name!r} needs a path: give one or set {ENVIRONMENT}")

@@ -8,6 +8,7 @@ class, so that the first n examples are balanced.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,13 @@ def read(folder: Path, split: str, limit: int | None = None) -> Pictures:
         a picture is torn or of another size than the first.
     """
     root = _split_folder(folder, split)
-    classes = sorted(entry for entry in _visible(root) if entry.is_dir())
+    classes = class_folders(root)
     loose = [entry for entry in _visible(root) if entry.suffix.lower() in _SUFFIXES]
-    if classes and loose:
-        raise DataError(f"{loose[0]}: picture beside class folders, which class is it?")
     # (rank in the class, label, path): sorting takes the classes in turns.
     files = sorted(
         (rank, label, path)
         for label, entry in enumerate(classes)
-        for rank, path in enumerate(_pictures(entry))
+        for rank, path in enumerate(picture_files(entry))
     ) or [(rank, 0, path) for rank, path in enumerate(loose)]
     if not files:
         raise DataError(f"{root}: no pictures here ({', '.join(_SUFFIXES)})")
@@ -57,15 +56,35 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The picture files of one class; leaving out anything else there silently would be wrong."""
-    entries = _visible(folder)
-    for entry in entries:
-        if entry.suffix.lower() not in _SUFFIXES or entry.is_dir():
-            raise DataError(f"{entry}: no picture ({', '.join(_SUFFIXES)}), but in a class folder")
-    if not entries:
+def class_folders(root: Path) -> list[Path]:
+    """Return the folders of the classes in sorted order; none in a set without labels.
+
+    Raises:
+      DataError: a picture lies beside them.
+    """
+    entries = _visible(root)
+    classes = [entry for entry in entries if entry.is_dir()]
+    loose = next((entry for entry in entries if entry.suffix.lower() in _SUFFIXES), None)
+    if classes and loose:
+        raise DataError(f"{loose}: picture beside class folders, which class is it?")
+    return classes
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Return the picture files of one class, sorted.
+
+    Raises:
+      DataError: anything else lies there, since to leave it out silently would be wrong.
+    """
+    with os.scandir(folder) as entries:  # it knows the kind of an entry without asking the disk
+        found = {entry.name: entry.is_dir() for entry in entries if entry.name[0] != "."}
+    for name in sorted(found):
+        if not name.lower().endswith(_SUFFIXES) or found[name]:
+            what = f"no picture ({', '.join(_SUFFIXES)}), but in a class folder"
+            raise DataError(f"{folder / name}: {what}")
+    if not found:
         raise DataError(f"{folder}: class folder without pictures")
-    return entries
+    return [folder / name for name in sorted(found)]
 
 
 def _same_shape(paths: list[Path]) -> np.ndarray:
