@@ -1,6 +1,6 @@
 """Run the workloads named on the command line, all by default, and print a table of ratios.
 
-    python -m benchmarks [w1 w2 w4 solvers]
+    python -m benchmarks [w1 w2 w3 w4 w5 solvers probes input]
 
 Each workload runs in a process of its own; its JSON lines go to standard output as they come.
 """
@@ -16,8 +16,12 @@ from dfx.errors import PersonError, choose
 MODULES = {
     "w1": "w1_toy_sampling",
     "w2": "w2_toy_training",
+    "w3": "w3_diagnostics",
     "w4": "w4_empirical",
+    "w5": "w5_transport",
     "solvers": "solver_overhead",
+    "probes": "probes",
+    "input": "input",
 }
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dfx import solvers
+from dfx import metrics, solvers
 
 X0 = solvers.output(0)
 
@@ -133,18 +133,6 @@ def strong_distance(coarse, fine, cells: np.ndarray, start: np.ndarray) -> float
     return float(np.sqrt(np.trace(of_x @ start @ of_x.T) + np.sum((shared - fine[2:]) ** 2)))
 
 
-def wasserstein(law: Normal, exact: Normal) -> float:
-    """Return W_2 of two normal laws, accurate where they nearly agree.
-
-    With A, B the covariances, the optimal map moves covariance by E = (A^1/2 B A^1/2)^1/2 - A, and
-    W_2^2 = |difference of means|^2 + |E A^-1/2|_F^2: no difference of traces, whose root would keep
-    half of the digits only. Source: Dowson & Landau 1982, rewritten.
-    """
-    root, inverse = _root(exact.covariance), _root(exact.covariance, -0.5)
-    moved = _root(root @ law.covariance @ root) - exact.covariance
-    return float(np.hypot(np.linalg.norm(law.mean - exact.mean), np.linalg.norm(moved @ inverse)))
-
-
 def errors(law: Normal, exact: Normal) -> np.ndarray:
     """Return the errors of the mean, of the covariance and W_2, in units of the exact law.
 
@@ -154,8 +142,8 @@ def errors(law: Normal, exact: Normal) -> np.ndarray:
     inverse = _root(exact.covariance, -0.5)
     mean = np.linalg.norm(inverse @ (law.mean - exact.mean))
     covariance = np.linalg.norm(inverse @ (law.covariance - exact.covariance) @ inverse)
-    size = np.sqrt(np.trace(exact.covariance))
-    return np.array([mean, covariance, wasserstein(law, exact) / size])
+    wasserstein = np.sqrt(metrics.frechet_gaussian(*law, *exact) / np.trace(exact.covariance))
+    return np.array([mean, covariance, wasserstein])
 
 
 def standard_errors(exact: Normal, n: int) -> np.ndarray:

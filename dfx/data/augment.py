@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from dfx.errors import PersonError
 
-#: The width of a cell of `dequantise`, for `dfx.solvers.bits_per_dimension`.
+#: The width of a cell of `dequantise`, for `dfx.metrics.bits_per_dimension`.
 CELL = 2 / 256
 
 

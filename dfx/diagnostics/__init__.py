@@ -32,6 +32,7 @@ from dfx.diagnostics.errors import (
     rotated,
     with_error,
 )
+from dfx.diagnostics.explained_variance import Unexplained, unexplained
 from dfx.diagnostics.features import fourier, joined, quadratic, radial
 from dfx.diagnostics.flow_jacobian import FlowJacobian, flow_jacobian, random_directions
 from dfx.diagnostics.fokker_planck import (
@@ -40,6 +41,7 @@ from dfx.diagnostics.fokker_planck import (
     score_residual,
 )
 from dfx.diagnostics.gauge import GaugeResidual, gauge_field, gauge_residual
+from dfx.diagnostics.jacobian_svd import JacobianSVD, effective_rank, jacobian_svd
 from dfx.diagnostics.poisson import GridSplit, split_on_grid
 from dfx.diagnostics.projection import Potential, parts, project
 from dfx.diagnostics.spatial import Spatial, spatial
@@ -53,6 +55,7 @@ __all__ = [
     "FlowJacobian",
     "GaugeResidual",
     "GridSplit",
+    "JacobianSVD",
     "LinearSplit",
     "Loop",
     "Parts",
@@ -60,6 +63,7 @@ __all__ = [
     "Potential",
     "Spatial",
     "TimeTable",
+    "Unexplained",
     "WeakTest",
     "asymmetry",
     "circle",
@@ -67,6 +71,7 @@ __all__ = [
     "continuity_residual",
     "count_by_gap",
     "denoiser_singular_values",
+    "effective_rank",
     "equal_norm",
     "flipd",
     "flow_jacobian",
@@ -74,6 +79,7 @@ __all__ = [
     "gauge_field",
     "gauge_residual",
     "gradient_of",
+    "jacobian_svd",
     "joined",
     "matrix_gauge",
     "mean_square",
@@ -95,6 +101,7 @@ __all__ = [
     "spatial",
     "split_linear",
     "split_on_grid",
+    "unexplained",
     "weak_gauge_test",
     "with_error",
 ]

@@ -20,9 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfx.diagnostics.directions import CHUNK, check_probes, directions
+from dfx.diagnostics.directions import check_probes
 from dfx.errors import PersonError
+from dfx.fields.blocks import rows_at_once
+from dfx.fields.derivatives import dot, slopes, unit_vectors
 from dfx.fields.field import as_pytree
+from dfx.fields.probes import draw_probes
+
+#: Bytes of the largest Jacobian that is held whole; beyond, J and J^T are applied to vectors.
+LARGEST = 2**28
 
 
 class Asymmetry(NamedTuple):
@@ -67,13 +73,14 @@ def asymmetry(
     probe: str = "rademacher",
     *,
     coordinates=None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Asymmetry:
     """Return |J - J^T|_F^2 and |J|_F^2 of the Jacobian of f at each sample.
 
     For any v with E[v v^T] = I, E|(J - J^T) v|^2 = |J - J^T|_F^2, and |J|_F^2 is the mean of
-    (|J v|^2 + |J^T v|^2) / 2. One jvp and one vjp of f a direction: d directions without a key,
-    exact; `num_probes` with one, unbiased.
+    (|J v|^2 + |J^T v|^2) / 2. Without a key exact, at d forward derivatives of f (and d reverse
+    ones where the Jacobians would take more than 256 MiB); with one unbiased, at one forward and
+    one reverse derivative a probe.
 
     Args:
       f: (n, *sample) -> (n, *sample), each sample by itself; `prediction_at(field, level, "eps")`.
@@ -83,7 +90,8 @@ def asymmetry(
       probe: "rademacher" or "normal".
       coordinates: None for all, or indices into the flattened sample: then J is the block of the
         Jacobian with these rows and columns.
-      chunk: how many directions are taken at once.
+      chunk: how many directions are taken at once, at all points; by default as many directions and
+        points as stay in cache.
 
     Raises:
       PersonError: probes or coordinates that are not allowed.
@@ -97,34 +105,55 @@ def asymmetry(
     chosen = np.arange(d) if coordinates is None else np.unique(coordinates).astype(int)
     if len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= d:
         raise PersonError(f"coordinates {coordinates}: need indices from 0 to {d - 1}")
+    if chunk is not None and chunk < 1:
+        raise PersonError(f"chunk = {chunk}: at least 1 direction at a time")
+    if key is None:
+        return _exact(as_pytree(f), x, tuple(chosen), chunk)
     mask = np.zeros(d)
     mask[chosen] = 1
-    plan = tuple(chosen) if key is None else num_probes, probe, chunk
-    return _asymmetry(as_pytree(f), x, key, mask.reshape(x.shape[1:]), plan)
+    return _estimate(as_pytree(f), x, key, mask.reshape(x.shape[1:]), (num_probes, probe, chunk))
+
+
+@functools.partial(jax.jit, static_argnames=("chosen", "chunk"))
+def _exact(f, x, chosen, chunk) -> Asymmetry:
+    index, exact = np.asarray(chosen), jnp.zeros(x.shape[0], x.dtype)
+    vectors = unit_vectors(x).vectors[index]
+    if x.shape[0] * len(index) * x[0].size * x.dtype.itemsize <= LARGEST:
+
+        def squares(columns):
+            block = columns.reshape(*columns.shape[:2], -1)[..., index]
+            gap = block - jnp.swapaxes(block, 1, 2)
+            return jnp.sum(gap**2, (1, 2)), jnp.sum(block**2, (1, 2))
+
+        difference, size = squares(slopes(f, x, vectors, chunk))
+        return Asymmetry(difference, size, exact, exact)
+    mask = jnp.zeros(x[0].size, x.dtype).at[index].set(1).reshape(x.shape[1:])
+    difference, size = (v.sum(0) for v in _pairs(f, x, vectors, mask, chunk))
+    return Asymmetry(difference, size, exact, exact)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def _asymmetry(f, x, key, mask, plan) -> Asymmetry:
-    chosen, probe, chunk = plan
+def _estimate(f, x, key, mask, plan) -> Asymmetry:
+    num_probes, probe, chunk = plan
     mask = jnp.asarray(mask, x.dtype)
-    if key is None:
-        vectors = directions(f, x).vectors[np.asarray(chosen)]
-    else:
-        vectors = mask * directions(f, x, key, chosen, probe).vectors
+    values = _pairs(f, x, mask * draw_probes(key, x, num_probes, probe), mask, chunk)
+    errors = [jnp.std(v, axis=0, ddof=1) / len(v) ** 0.5 for v in values]
+    return Asymmetry(values[0].mean(0), values[1].mean(0), errors[0], errors[1])
+
+
+def _pairs(f, x, vectors, mask, chunk):
+    """|J v - J^T v|^2 and (|J v|^2 + |J^T v|^2) / 2 along each vector, shape (m, n)."""
     _, slope = jax.linearize(f, x)
     pull = jax.linear_transpose(slope, x)
 
     def squares(v):
         v = jnp.broadcast_to(v, x.shape)
         row, column = mask * slope(v), mask * pull(v)[0]
-        return _square(row - column), 0.5 * (_square(row) + _square(column))
+        gap = row - column
+        return dot(gap, gap), 0.5 * (dot(row, row) + dot(column, column))
 
-    values = jax.lax.map(squares, vectors, batch_size=min(chunk, len(vectors)))
-    if key is None:
-        exact = jnp.zeros(x.shape[0], x.dtype)
-        return Asymmetry(values[0].sum(0), values[1].sum(0), exact, exact)
-    errors = [jnp.std(v, axis=0, ddof=1) / len(v) ** 0.5 for v in values]
-    return Asymmetry(values[0].mean(0), values[1].mean(0), errors[0], errors[1])
+    chunk = max(1, rows_at_once(f, x) // len(x)) if chunk is None else chunk
+    return jax.lax.map(squares, vectors, batch_size=min(chunk, len(vectors)))
 
 
 def pooled(found: Asymmetry) -> Pooled:
@@ -138,7 +167,3 @@ def pooled(found: Asymmetry) -> Pooled:
     n = top.shape[0]
     error = jnp.std(top - ratio * bottom, ddof=1) / (n**0.5 * bottom.mean())
     return Pooled(ratio, error, jnp.median(found.normalised))
-
-
-def _square(a):
-    return jnp.sum((a * a).reshape(a.shape[0], -1), axis=1)

@@ -1,8 +1,8 @@
 """Do the laws of a model at different times belong together? Residuals of the evolution equations.
 
 The law p_t of the forward equation dx = F dt + g dw, F = f(t) x + h(t) y (`schedules.derived`),
-obeys the Fokker-Planck equation. For phi = log p, s = grad phi and the velocity v of the
-deterministic flow it reads, as a residual that vanishes,
+obeys the Fokker-Planck equation (`fields.equation`). For phi = log p, s = grad phi and the velocity
+v of the deterministic flow it reads, as a residual that vanishes,
 
     potential:   R   = d_t phi + div F + F . grad phi - (g^2 / 2) (Lap phi + |grad phi|^2),
     score:       eps = d_t s - grad[(g^2 / 2) (div s + |s|^2) - F . s - div F],
@@ -17,29 +17,20 @@ through the schedule by `jax.jvp`; second derivatives in x are exact, or estimat
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dfx.diagnostics.directions import (
-    CHUNK,
-    check_probes,
-    directions,
-    divergence,
-    gradient_of_divergence,
-)
-from dfx.diagnostics.equation import (
-    Equation,
-    check_finite,
-    check_noise,
-    check_potential,
-    equation,
-    rate_of,
-    sum_entries,
-)
+from dfx.blocks import by_blocks
+from dfx.diagnostics.directions import check_probes, directions
 from dfx.diagnostics.views import predict
+from dfx.fields import equation
+from dfx.fields.blocks import Marked, is_pointwise, is_shared, rows_at_once
+from dfx.fields.derivatives import divergence_along, gradient_of_divergence
+from dfx.fields.equation import Equation, check_finite, check_noise, rate_of, sum_entries
 from dfx.fields.field import as_pytree
 
 
@@ -48,7 +39,7 @@ class Plan(NamedTuple):
 
     num_probes: int
     probe: str
-    chunk: int
+    chunk: int | None
 
 
 def potential_residual(
@@ -61,7 +52,7 @@ def potential_residual(
     key=None,
     num_probes: int = 1,
     probe: str = "rademacher",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ):
     """Return the Fokker-Planck residual R of a potential at x, shape (n,), per unit time:
 
@@ -77,7 +68,8 @@ def potential_residual(
       t: times at which alpha > 0, one for all or shape (n,).
       y: endpoints of the mean term, broadcasting against x; needed where beta is not zero.
       key, num_probes, probe: as in `directions`; None is exact, at d derivatives of grad phi.
-      chunk: how many directions are taken at once.
+      chunk: how many directions are taken at once, at all points; by default as many directions and
+        points as stay in cache.
 
     Raises:
       PersonError: times at which f or g is infinite, a missing y, probes that are not allowed, a
@@ -86,9 +78,9 @@ def potential_residual(
     Source: Lai et al. 2023 (FP-Diffusion), for the log-density; Deveney et al. 2023.
     """
     check_probes(num_probes, probe)
-    eq = equation(schedule, x, t, y)
+    eq = equation.at(schedule, x, t, y)
     check_finite(eq)
-    check_potential(potential, x, eq.level)
+    equation.check_potential(potential, x, eq.level)
     return _of_potential(as_pytree(potential), eq, x, key, Plan(num_probes, probe, chunk))
 
 
@@ -102,7 +94,7 @@ def score_residual(
     key=None,
     num_probes: int = 1,
     probe: str = "rademacher",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ):
     """Return the residual eps of the score equation for the score s of a field, shape of x:
 
@@ -123,7 +115,7 @@ def score_residual(
     Source: Lai et al. 2023 (FP-Diffusion), the score Fokker-Planck equation.
     """
     check_probes(num_probes, probe)
-    eq = equation(schedule, x, t, y)
+    eq = equation.at(schedule, x, t, y)
     check_finite(eq)
     check_noise(eq)
     return _of_score(as_pytree(field), eq, x, y, key, Plan(num_probes, probe, chunk))
@@ -140,7 +132,7 @@ def continuity_residual(
     key=None,
     num_probes: int = 1,
     probe: str = "rademacher",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ):
     """Return the residual of the continuity equation for the velocity v of a field, shape (n,):
 
@@ -161,9 +153,9 @@ def continuity_residual(
     Source: Song et al. 2021 (score SDE), appendix D.1.
     """
     check_probes(num_probes, probe)
-    eq = equation(schedule, x, t, y)
+    eq = equation.at(schedule, x, t, y)
     check_noise(eq)
-    check_potential(log_density, x, eq.level)
+    equation.check_potential(log_density, x, eq.level)
     functions = as_pytree(field), as_pytree(log_density)
     return _of_velocity(functions, eq, x, y, key, Plan(num_probes, probe, chunk))
 
@@ -171,33 +163,44 @@ def continuity_residual(
 # Levels and coefficients are arguments of the programs: one serves all schedules and times.
 @functools.partial(jax.jit, static_argnames="plan")
 def _of_potential(potential, eq: Equation, x, key, plan: Plan):
-    gradient = lambda x: jax.grad(lambda x: jnp.sum(potential(x, eq.level)))(x)  # noqa: E731
-    flow = lambda x: eq.half_noise * gradient(x)  # noqa: E731
-    along = directions(flow, x, key, plan.num_probes, plan.probe)
-    s = gradient(x)
-    rate = rate_of(lambda level: potential(x, level), eq)
-    spread = divergence(flow, x, along, plan.chunk) + sum_entries(eq.half_noise * s**2, x)
-    return rate + sum_entries(eq.f, x) + sum_entries(eq.drift * s, x) - spread
+    marked = is_pointwise(potential) and is_shared((eq.level, eq.half_noise))
+
+    def trace(flow):
+        flow = Marked(flow, marked)
+        along = directions(flow, x, key, plan.num_probes, plan.probe)
+        return divergence_along(flow, x, along, plan.chunk)
+
+    return equation.potential_residual(potential, eq, x, trace)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _of_score(field, eq: Equation, x, y, key, plan: Plan):
-    score = lambda x, level=eq.level: predict(field, x, level, "score", y)  # noqa: E731
-    flow = lambda x: eq.half_noise * score(x)  # noqa: E731
-    along = directions(flow, x, key, plan.num_probes, plan.probe)
-    s, pull = jax.vjp(score, x)
-    # grad |s|^2 = 2 J^T s and grad (F . s) = f s + J^T F.
-    slope = pull(2 * eq.half_noise * s - eq.drift)[0] - eq.f * s
-    rate = rate_of(lambda level: score(x, level), eq)
-    return rate - slope - gradient_of_divergence(flow, x, along, plan.chunk)
+    score = lambda x, level: predict(field, x, level, "score", y)  # noqa: E731
+    marked = is_pointwise(field) and is_shared((eq.level, eq.rate, eq.f, eq.half_noise, y))
+
+    def residual(block):
+        x, drift = block
+
+        def trace_gradient(flow):
+            flow = Marked(flow, marked)
+            along = directions(flow, x, key, plan.num_probes, plan.probe)
+            return gradient_of_divergence(flow, x, along, plan.chunk)
+
+        return equation.score_residual(score, eq._replace(drift=drift), x, trace_gradient)
+
+    size = x.shape[0]
+    if marked and key is None and plan.chunk is None:
+        size = rows_at_once(lambda x: score(x, eq.level), x) // math.prod(x.shape[1:])
+    return by_blocks(residual, (x, eq.drift), size)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _of_velocity(functions, eq: Equation, x, y, key, plan: Plan):
     (field, log_density), level = functions, eq.level
-    velocity = lambda x: predict(field, x, level, "velocity", y)  # noqa: E731
+    marked = is_pointwise(field) and is_shared((level, y))
+    velocity = Marked(lambda x: predict(field, x, level, "velocity", y), marked)
     along = directions(velocity, x, key, plan.num_probes, plan.probe)
     score = jax.grad(lambda x: jnp.sum(log_density(x, level)))(x)
     change = rate_of(lambda level: log_density(x, level), eq)
-    carried = divergence(velocity, x, along, plan.chunk) + sum_entries(velocity(x) * score, x)
+    carried = divergence_along(velocity, x, along, plan.chunk) + sum_entries(velocity(x) * score, x)
     return change + carried

@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dfx.diagnostics.directions import CHUNK, check_probes, directions, divergence, total
+from dfx.diagnostics.directions import check_probes, directions
 from dfx.errors import PersonError
+from dfx.fields.blocks import rows_at_once
+from dfx.fields.derivatives import divergence_along, total, unit_vectors
 from dfx.fields.field import as_pytree
 
 
@@ -49,7 +51,7 @@ def gauge_residual(
     num_probes: int = 1,
     probe: str = "rademacher",
     *,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> GaugeResidual:
     """Return div r and r . s at x; their sum is zero for a gauge field.
 
@@ -61,7 +63,7 @@ def gauge_residual(
       score: s as a function of x, for example `prediction_at(exact, level)`.
       x: points, shape (n, *sample).
       key, num_probes, probe: as in `directions`; without a key exact, at d derivatives of r.
-      chunk: how many directions are taken at once.
+      chunk: how many directions are taken at once; by default as many as stay in cache.
 
     Raises:
       PersonError: probes that are not allowed.
@@ -78,10 +80,10 @@ def _residual(functions, x, key, plan) -> GaugeResidual:
     (remainder, score), (num_probes, probe, chunk) = functions, plan
     along = directions(remainder, x, key, num_probes, probe)
     product = (remainder(x) * score(x)).reshape(x.shape[0], -1)
-    return GaugeResidual(divergence(remainder, x, along, chunk), jnp.sum(product, axis=1))
+    return GaugeResidual(divergence_along(remainder, x, along, chunk), jnp.sum(product, axis=1))
 
 
-def gauge_field(matrix: Callable, score: Callable, x, chunk: int = CHUNK):
+def gauge_field(matrix: Callable, score: Callable, x, chunk: int | None = None):
     """Return the gauge field of a matrix field, shape of x, exact for every p:
 
         r = div(p A) / p = div A + A s,    (div A)_a = sum_b d A_ab / d x_b,
@@ -93,7 +95,8 @@ def gauge_field(matrix: Callable, score: Callable, x, chunk: int = CHUNK):
       matrix: x -> W, (n, *sample) -> (n, d, d), each sample by itself.
       score: s as a function of x.
       x: points, shape (n, *sample).
-      chunk: how many of the d derivatives of W are taken at once.
+      chunk: how many of the d derivatives of W are taken at once; by default as many as stay in
+        cache.
 
     Raises:
       PersonError: W of another shape.
@@ -106,8 +109,9 @@ def gauge_field(matrix: Callable, score: Callable, x, chunk: int = CHUNK):
             raise PersonError(f"a matrix field gives shape {(n, d, d)}, got {w.shape}")
         return 0.5 * (w - jnp.swapaxes(w, 1, 2))
 
-    along = directions(antisymmetric, x)
-    rows = total(lambda e: _column_slope(antisymmetric, x, e), along, chunk)
+    if chunk is None:
+        chunk = max(1, rows_at_once(antisymmetric, x) // n)
+    rows = total(lambda e: _column_slope(antisymmetric, x, e), unit_vectors(x), chunk)
     turned = jnp.einsum("nab,nb->na", antisymmetric(x), score(x).reshape(n, d))
     return (rows + turned).reshape(x.shape)
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from dfx.fields.blocks import is_pointwise, is_shared
 from dfx.fields.convert import convert, pair
 from dfx.fields.field import STATIC, as_pytree, denoiser
 from dfx.pytree import pytree
@@ -27,6 +28,10 @@ class View:
     prediction: str = dataclasses.field(metadata=STATIC)
     y: Any = None
 
+    @property
+    def pointwise(self):
+        return is_pointwise(self.field) and is_shared((self.level, self.y))
+
     def __call__(self, x):
         return predict(self.field, x, self.level, self.prediction, self.y)
 
@@ -38,6 +43,10 @@ class Difference:
 
     of: Callable
     minus: Callable
+
+    @property
+    def pointwise(self):
+        return is_pointwise(self.of) and is_pointwise(self.minus)
 
     def __call__(self, x):
         return self.of(x) - self.minus(x)

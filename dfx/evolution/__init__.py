@@ -25,6 +25,14 @@ from dfx.evolution.entropy import (
 )
 from dfx.evolution.fokker_planck import evolve, positive_step
 from dfx.evolution.gaussian import Line, linear_field, linear_law
+from dfx.evolution.gaussian_flow import (
+    GaussianFlow,
+    emergence_time,
+    gaussian_flow,
+    growth,
+    mode_gain,
+    mode_outline,
+)
 from dfx.evolution.grid import (
     Grid,
     coarsen,
@@ -47,6 +55,7 @@ from dfx.evolution.quantiles import (
 from dfx.evolution.transport import carried_log_density, move, move_with_density
 
 __all__ = [
+    "GaussianFlow",
     "Grid",
     "Line",
     "Nodes",
@@ -56,19 +65,24 @@ __all__ = [
     "carried_log_density",
     "coarsen",
     "current_velocity",
+    "emergence_time",
     "entropy_production",
     "evolve",
     "forward",
     "from_log",
     "gap_bound",
+    "gaussian_flow",
     "given",
     "gradient_flow_velocity",
     "grid_quantiles",
+    "growth",
     "linear_field",
     "linear_law",
     "make_grid",
     "mass",
     "mixture_quantiles",
+    "mode_gain",
+    "mode_outline",
     "moments",
     "move",
     "move_with_density",

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfx.blocks import by_blocks
 from dfx.errors import PersonError, choose
 from dfx.evolution.finite_volume import METHODS, jump_rates
 from dfx.evolution.grid import Grid, check_density
-from dfx.evolution.motion import BLOCK, in_blocks, steps_of
+from dfx.evolution.motion import BLOCK, steps_of
 
 
 def evolve(
@@ -106,7 +107,7 @@ def _step(motion, grid, p, middle, length, advance):
 def _rates(motion, grid, t, axis, sign, dtype):
     """The rates across the faces of one axis, which comes last; sign: of the run of time."""
     x = grid.faces(axis, dtype)
-    drift = in_blocks(lambda x: motion.drift(x, t)[:, axis], x, BLOCK)
+    drift = by_blocks(lambda x: motion.drift(x, t)[:, axis], x, BLOCK)
     shape = tuple(n - (i == axis) for i, n in enumerate(grid.shape))
     return jump_rates(
         sign * jnp.moveaxis(drift.reshape(shape), axis, -1),

@@ -150,20 +150,6 @@ class Constant:
         return self.value + 0.0 * t
 
 
-def in_blocks(function: Callable, x, size: int = BLOCK):
-    """Return function(x) for a function that treats each row of x by itself, `size` rows at once.
-
-    The last block is filled up with copies of the first row.
-    """
-    n = x.shape[0]
-    if n <= size:
-        return function(x)
-    blocks = -(-n // size)
-    filled = jnp.concatenate([x, jnp.broadcast_to(x[:1], (blocks * size - n, *x.shape[1:]))])
-    result = jax.lax.map(function, filled.reshape(blocks, size, *x.shape[1:]))
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], result)
-
-
 def steps_of(times, dtype):
     """Return starts and signed lengths of the steps along a grid of times.
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from dfx.blocks import by_blocks
 from dfx.errors import PersonError, choose
-from dfx.evolution.motion import BLOCK, in_blocks, steps_of
+from dfx.evolution.motion import BLOCK, steps_of
 from dfx.fields import divergence
 
 
@@ -82,7 +83,7 @@ def _move(motion, x, starts, lengths, method):
     def path(x):
         return _integrate(motion.drift, x, starts, lengths, METHODS[method])
 
-    return in_blocks(path, x, BLOCK)
+    return by_blocks(path, x, BLOCK)
 
 
 @functools.partial(jax.jit, static_argnames=("method",))
@@ -95,7 +96,7 @@ def _move_with_density(motion, x, starts, lengths, method):
         state = x, jnp.zeros(x.shape[0], x.dtype)
         return _integrate(rate, state, starts, lengths, METHODS[method])
 
-    return in_blocks(path, x, BLOCK)
+    return by_blocks(path, x, BLOCK)
 
 
 def _integrate(rate, state, starts, lengths, step):

@@ -14,12 +14,14 @@ from dfx.fields.field import (
     net_time,
     oracle,
 )
+from dfx.fields.flatten import Flattened, flattened
 from dfx.fields.guidance import autoguidance, cfg_plus_plus, classifier, classifier_free, interval
 from dfx.fields.threshold import clip, dynamic_threshold
 
 __all__ = [
     "PREDICTIONS",
     "SIGMA_DATA",
+    "Flattened",
     "FunctionField",
     "NetField",
     "OracleField",
@@ -34,6 +36,7 @@ __all__ = [
     "denoiser",
     "divergence",
     "dynamic_threshold",
+    "flattened",
     "from_function",
     "from_net",
     "interval",

@@ -28,10 +28,13 @@ import jax
 import jax.numpy as jnp
 
 from dfx.errors import PersonError, choose
-from dfx.fields import convert, divergence, jacobian, net_time, pair
+from dfx.fields import convert, divergence, equation, jacobian, net_time, pair
+from dfx.fields.derivatives import dot, slope_of_pull
+from dfx.fields.equation import Equation
+from dfx.fields.probes import check_probes, draw_probes
 from dfx.losses.collocation import Collocation
 from dfx.nets.energy import EnergyNet, log_density
-from dfx.schedules import Level, Schedule, diffusion, drift_coefficient, expand, mean_drift
+from dfx.schedules import Level, Schedule
 
 #: Name -> (sigma, g^2, whether R is a vector) -> the factor of R.
 WEIGHTINGS: dict[str, Callable] = {
@@ -39,8 +42,6 @@ WEIGHTINGS: dict[str, Callable] = {
     "diffusion": lambda sigma, rate, vector: jnp.sqrt(rate),
     "log_snr": lambda sigma, rate, vector: sigma ** (3 if vector else 2) / rate,
 }
-
-_PROBES = {"rademacher": jax.random.rademacher, "normal": jax.random.normal}
 
 #: What `plus` folds into the key: `jax.random.split` folds in small numbers.
 _FOLD = 0x70656E61
@@ -117,14 +118,16 @@ def fokker_planck(
     def penalty(params, key, x0, cond=None, y=None):
         key_x, key_z = jax.random.split(key)
         x, t, cond, y = draw(key_x, x0, cond, y)
-        level, log_p = schedule.at(t, x.ndim), log_density(net, params, time, cond)
-        score = jax.grad(lambda x: jnp.sum(log_p(x, level)))
-        slope = _time_derivative(lambda t: log_p(x, schedule.at(t, x.ndim)), t)
-        traces = _traces(lambda key: divergence(score, x, key, 1, probe), key_z, num_probes)
-        s, rate = score(x), diffusion(schedule, t)
-        transport = _dot(_drift(schedule, t, x, y), s) + x[0].size * drift_coefficient(schedule, t)
-        residual = slope + transport - 0.5 * rate * (_dot(s, s) + traces)
-        value = jnp.mean(_square(weigh(level.sigma.reshape(-1), rate, False) * residual))
+        eq, log_p = equation.at(schedule, x, t, y), log_density(net, params, time, cond)
+
+        def traces(flow):
+            if num_probes is None:
+                return divergence(flow, x)[None]
+            _, slope = jax.linearize(flow, x)
+            return jax.vmap(lambda z: dot(z, slope(z)))(draw_probes(key_z, x, num_probes, probe))
+
+        residual = equation.potential_residual(log_p, eq, x, traces)
+        value = jnp.mean(_square(_factor(weigh, eq, False).reshape(-1) * residual))
         return value, {"fokker_planck": value}
 
     return penalty
@@ -160,20 +163,18 @@ def score_fokker_planck(
     def penalty(params, key, x0, cond=None, y=None):
         key_x, key_z = jax.random.split(key)
         x, t, cond, y = draw(key_x, x0, cond, y)
-        score = lambda x: predict(params, x, t, cond, y)  # noqa: E731
-        slope = _time_derivative(lambda t: predict(params, x, t, cond, y), t)
-        rate = diffusion(schedule, t)
+        eq = equation.at(schedule, x, t, y)
+        score = lambda x, level: predict(params, x, level, cond, y)  # noqa: E731
 
-        def moved(x):
-            s = score(x)
-            return jnp.sum(0.5 * rate * _dot(s, s) - _dot(_drift(schedule, t, x, y), s))
+        def slopes(flow):
+            if num_probes is None:
+                # Cheaper than `gradient_of_divergence` where the whole is differentiated again.
+                return jax.grad(lambda x: jnp.sum(divergence(flow, x)))(x)[None]
+            z = draw_probes(key_z, x, num_probes, probe)
+            return jax.vmap(lambda z: slope_of_pull(flow, x, z))(z)
 
-        def spread(key):
-            return jax.grad(lambda x: jnp.sum(0.5 * rate * divergence(score, x, key, 1, probe)))(x)
-
-        residual = slope - jax.grad(moved)(x) - _traces(spread, key_z, num_probes)
-        factor = weigh(schedule.at(t).sigma, rate, True)
-        value = jnp.mean(_square(expand(factor, x.ndim) * residual))
+        residual = equation.score_residual(score, eq, x, slopes)
+        value = jnp.mean(_square(_factor(weigh, eq, True) * residual))
         return value, {"score_fokker_planck": value}
 
     return penalty
@@ -214,49 +215,37 @@ def asymmetry(
     def penalty(params, key, x0, cond=None, y=None):
         key_x, key_z = jax.random.split(key)
         x, t, cond, y = draw(key_x, x0, cond, y)
-        f = lambda x: predict(params, x, t, cond, y)  # noqa: E731
+        level = schedule.at(t, x.ndim)
+        f = lambda x: predict(params, x, level, cond, y)  # noqa: E731
         if num_probes is None:
             j = jacobian(f, x)
             gaps = j - jnp.swapaxes(j, 1, 2)
             value = jnp.mean(jnp.sum(gaps**2, axis=1))
         else:
-            z = _PROBES[probe](key_z, (num_probes, *x.shape), x.dtype)
-            forward = jax.vmap(lambda z: jax.jvp(f, (x,), (z,))[1])(z)
-            backward = jax.vmap(lambda z: jax.vjp(f, x)[1](z)[0])(z)
-            value = jnp.mean((forward - backward) ** 2)
+            _, slope = jax.linearize(f, x)
+            pull = jax.linear_transpose(slope, x)
+            z = draw_probes(key_z, x, num_probes, probe)
+            value = jnp.mean(jax.vmap(lambda z: slope(z) - pull(z)[0])(z) ** 2)
         return value, {"asymmetry": value}
 
     return penalty
 
 
 def _predictor(net, schedule, prediction, target, time):
-    """(params, x, t, cond, y) -> the quantity `target` of the net."""
+    """(params, x, level, cond, y) -> the quantity `target` of the net."""
     end = schedule.at(schedule.end_time)
     for name in (prediction, target):
         pair(name, end)  # an unknown name stops here, before anything is compiled
 
-    def predict(params, x, t, cond, y):
-        level = schedule.at(t, x.ndim)
+    def predict(params, x, level, cond, y):
         seen = net_time(level.t if time is None else time(level), x)
         return convert(net.apply(params, x, seen, cond), x, level, prediction, target, y)
 
     return predict
 
 
-def _drift(schedule, t, x, y):
-    drift = expand(drift_coefficient(schedule, t), x.ndim) * x
-    return drift if y is None else drift + expand(mean_drift(schedule, t), x.ndim) * y
-
-
-def _time_derivative(f, t):
-    return jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
-
-
-def _traces(trace, key, num_probes):
-    """The exact trace, or one estimate for each probe; the first axis counts them."""
-    if num_probes is None:
-        return trace(None)[None]
-    return jax.vmap(trace)(jax.random.split(key, num_probes))
+def _factor(weigh, eq: Equation, vector: bool):
+    return weigh(eq.level.sigma, 2 * eq.half_noise, vector)
 
 
 def _square(estimates):
@@ -266,11 +255,7 @@ def _square(estimates):
     return squares if k == 1 else (jnp.sum(estimates, axis=0) ** 2 - squares) / (k * (k - 1))
 
 
-def _dot(a, b):
-    return jnp.sum((a * b).reshape(len(a), -1), axis=1)
-
-
 def _check_probes(num_probes, probe, least):
-    choose("probe", probe, _PROBES)
+    check_probes(1 if num_probes is None else max(num_probes, 1), probe)
     if num_probes is not None and num_probes < least:
         raise PersonError(f"num_probes = {num_probes}: need {least} or more, or None for exact")

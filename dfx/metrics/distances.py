@@ -1,4 +1,4 @@
-"""Distances between two sets of samples, and between Gaussians.
+"""Distances between two sets of samples.
 
 W_p is the Wasserstein distance of order p with the Euclidean cost. All are computed in float64 on
 the host.
@@ -53,37 +53,6 @@ def sliced_wasserstein(key, x, y, num_directions: int = 200, p: float = 2.0) -> 
     return float(np.mean(costs) ** (1 / p))
 
 
-def frechet(x, y) -> float:
-    """Return the squared W_2 between the Gaussian fits of two sets of features, (n, d) and (m, d).
-
-    With the features of an Inception net this is the FID. Of two sets from one law it is not 0: for
-    unit covariance its mean is about d (1 + (d + 1) / 4) (1/n + 1/m), so compare at equal n alone.
-    Source: Heusel et al. 2017.
-
-    Raises:
-      ValueError: the dimensions differ, or a set has fewer than two points.
-    """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(f"shapes are {x.shape} and {y.shape}, allowed: (n, d), (m, d), two points")
-    fits = [(a.mean(0), np.atleast_2d(np.cov(a, rowvar=False))) for a in (x, y)]
-    return frechet_gaussian(*fits[0], *fits[1])
-
-
-def frechet_gaussian(mean_x, cov_x, mean_y, cov_y) -> float:
-    """Return the squared W_2 between two Gaussians, means (d,) and covariances (d, d).
-
-    |mean_x - mean_y|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2); the last trace is the sum of the
-    singular values of A^1/2 B^1/2, which is stable for singular covariances. Source: Dowson and
-    Landau 1982.
-    """
-    shift = np.asarray(mean_x, np.float64) - np.asarray(mean_y, np.float64)
-    cov_x, cov_y = np.asarray(cov_x, np.float64), np.asarray(cov_y, np.float64)
-    cross = np.linalg.svd(_root(cov_x) @ _root(cov_y), compute_uv=False).sum()
-    # Rounding may leave a tiny negative number for equal Gaussians.
-    return float(shift @ shift + max(np.trace(cov_x) + np.trace(cov_y) - 2 * cross, 0.0))
-
-
 def _cost_1d(x, y, p: float) -> float:
     """W_p^p of two sorted vectors; their levels, in units of 1 / (n m), are integers."""
     n, m = len(x), len(y)
@@ -98,9 +67,3 @@ def _order(p: float) -> float:
     if p < 1:
         raise ValueError(f"p is {p}, allowed: 1 or more")
     return p
-
-
-def _root(cov):
-    """The symmetric root of a positive semi-definite matrix; rounding below zero is cut off."""
-    values, vectors = np.linalg.eigh(cov)
-    return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

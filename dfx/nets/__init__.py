@@ -4,6 +4,7 @@ from dfx.nets import energy
 from dfx.nets.classifier import Classifier, classifier
 from dfx.nets.dit import dit
 from dfx.nets.energy import EnergyNet, energy_mlp
+from dfx.nets.low_rank import alpha_sigma, low_rank
 from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
 from dfx.nets.net import Net, from_linen, num_params
 from dfx.nets.registry import REGISTRY, make
@@ -14,11 +15,13 @@ __all__ = [
     "Classifier",
     "EnergyNet",
     "Net",
+    "alpha_sigma",
     "classifier",
     "dit",
     "energy",
     "energy_mlp",
     "from_linen",
+    "low_rank",
     "make",
     "mlp",
     "num_params",

@@ -18,7 +18,7 @@ from dfx.solvers.heun import heun
 from dfx.solvers.kdpm2 import kdpm2
 from dfx.solvers.langevin import langevin_step, sample_with_corrector
 from dfx.solvers.learned import Fit, descend, least_squares, multistep
-from dfx.solvers.likelihood import LogLikelihood, bits_per_dimension, log_likelihood
+from dfx.solvers.likelihood import LogLikelihood, log_likelihood
 from dfx.solvers.momentum import ghvb, heavy_ball
 from dfx.solvers.noise import prior
 from dfx.solvers.observers import Observer, Row, together, trajectory, window_variance
@@ -30,6 +30,7 @@ from dfx.solvers.sa import sa_solver
 from dfx.solvers.sample import sample
 from dfx.solvers.steps import ends_clean, pairs, record
 from dfx.solvers.tableau import NOISE, Rows, Tableau, merge, output, pad, stack, unstack
+from dfx.solvers.teleport import Start, handover, teleport
 from dfx.solvers.unipc import unipc
 
 __all__ = [
@@ -49,8 +50,8 @@ __all__ = [
     "Row",
     "Rows",
     "Solver",
+    "Start",
     "Tableau",
-    "bits_per_dimension",
     "brownian",
     "cfgpp",
     "ddim",
@@ -68,6 +69,7 @@ __all__ = [
     "fast_orders",
     "ghvb",
     "half_denoise",
+    "handover",
     "heavy_ball",
     "heun",
     "ipndm",
@@ -98,6 +100,7 @@ __all__ = [
     "save",
     "sde_dpm_multistep",
     "stack",
+    "teleport",
     "together",
     "trajectory",
     "unipc",

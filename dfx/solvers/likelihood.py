@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfx.errors import PersonError, choose
-from dfx.fields.derivatives import divergence
+from dfx.errors import PersonError
+from dfx.fields.derivatives import divergence, dot
 from dfx.fields.field import as_pytree
+from dfx.fields.probes import check_probes, draw_probes
 from dfx.solvers.adaptive import (
     LAST_NOISE,
     Plan,
@@ -33,8 +34,6 @@ from dfx.solvers.adaptive import (
     to_angle,
     velocity,
 )
-
-PROBES = {"rademacher": jax.random.rademacher, "normal": jax.random.normal}
 
 
 class LogLikelihood(NamedTuple):
@@ -109,9 +108,7 @@ def log_likelihood(
     2021 (score SDE), appendix D.2.
     """
     check_options(rtol, atol, method, last_noise)
-    draw = choose("probe", probe, PROBES)
-    if num_probes < 1:
-        raise PersonError(f"num_probes = {num_probes}: at least 1 probe is needed")
+    check_probes(num_probes, probe)
     if grid is not None:
         grid = np.asarray(grid, np.float64)
         time, end = _ends(grid)
@@ -122,44 +119,14 @@ def log_likelihood(
         levels = schedule.at(grid)
         grid = np.maximum(np.arctan2(levels.sigma, levels.alpha), math.atan(last_noise))
         max_steps = max(max_steps, len(grid))
-    # Drawn once, for the whole path; entry i of the first axis is the same for every n.
-    shape = (len(x), num_probes, *x.shape[1:])
-    probes = None if key is None else draw(key, shape, x.dtype)
+    # Drawn once, for the whole path.
+    probes = None if key is None else draw_probes(key, x, num_probes, probe)
     shared = (schedule, as_pytree(field), y), probes
     plan = Plan(method, max_steps)
     latent, change, path = _log_change(shared, x, span, (rtol, atol), grid, plan=plan, clean=clean)
     level = schedule.at(schedule.end_time if end is None else float(end))
     at_end = _normal(latent, level, y) if prior is None else prior(latent, level)
     return LogLikelihood(at_end + change, latent, path.evaluations, path.reached)
-
-
-def bits_per_dimension(log_likelihood, dim: int, spacing: float = 2 / 255):
-    """Return bits per dimension of data on a lattice, from the log-density of the dequantised data:
-
-        -log p / (d ln 2) - log2(spacing),
-
-    since a cell of volume spacing^d holds the probability p spacing^d. For 256 levels the second
-    term is +7 where they are scaled to a width of 256 cells on [-1, 1] (spacing 2 / 256, the "+7"
-    of the score-SDE code), +6.994 for `data.pixels.to_unit` (spacing 2 / 255), and +8 on [0, 1].
-    With uniform noise of one cell added to the data, the mean is an upper bound of the bits that a
-    code for the levels needs; without it, p at the lattice points may be anything.
-
-    Args:
-      log_likelihood: log p in nats, any shape.
-      dim: the size d of one sample.
-      spacing: the distance of neighbouring levels in the units of x; 1 for data without levels.
-
-    Raises:
-      PersonError: `dim` or `spacing` is not positive.
-
-    Source: Theis, van den Oord & Bethge 2016, section 3.1.
-
-    >>> float(bits_per_dimension(0.0, 3072, 2 / 256))
-    7.0
-    """
-    if not (dim > 0 and spacing > 0):
-        raise PersonError(f"dim = {dim}, spacing = {spacing}: both must be positive")
-    return -log_likelihood / (dim * math.log(2)) - math.log2(spacing)
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "clean"))
@@ -182,8 +149,8 @@ def _rate(shared, state, theta):
     slope = functools.partial(velocity, flow, theta=theta)
     if probes is None:
         return slope(u), divergence(slope, u)
-    along = jax.vmap(lambda z: jax.jvp(slope, (u,), (z,))[1], 1, 1)(probes)  # J z
-    return slope(u), jnp.mean(jnp.sum((probes * along).reshape(*probes.shape[:2], -1), 2), 1)
+    rate, push = jax.linearize(slope, u)
+    return rate, jnp.mean(jax.vmap(lambda z: dot(z, push(z)))(probes), axis=0)
 
 
 def _normal(x, level, y):

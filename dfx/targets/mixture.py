@@ -23,6 +23,7 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.pytree import pytree
 from dfx.targets import components as seen_from
+from dfx.targets.blocks import block_size, in_blocks
 
 
 @pytree
@@ -169,34 +170,23 @@ class Mixture:
 
     def log_prob(self, x, level):
         """Return log p_t(x) in nats, shape (n,)."""
-        seen = seen_from.focus(self, x, level)
-        joint = seen_from.log_joint(seen)
-        return jax.nn.logsumexp(joint, axis=0) + seen_from.log_common(seen)
+        return self._in_blocks(_log_prob, x, level)
 
     def responsibilities(self, x, level):
         """Return the probability of each component given x_t = x, shape (n, k)."""
-        return _weights(seen_from.focus(self, x, level)).T
+        return self._in_blocks(_responsibilities, x, level)
 
     def denoise(self, x, level):
         """Return E[x0 | x_t = x], shape (n, d): the components' posterior means, weighted."""
-        seen = seen_from.see(self, x, level)
-        if self.spectrum is None and seen.alpha.shape[0] == seen.sigma.shape[0] == 1:
-            return _denoise_isotropic(seen, x)
-        seen = seen_from.focus(self, x, level)
-        weights = _weights(seen)
-        pull = seen_from.average(seen, weights, seen.precision, "displacement")
-        kept = lambda part: part.variance * seen.precision(part)  # noqa: E731
-        keep = seen_from.average(seen, weights, kept, "shift")
-        alpha, sigma = seen.alpha[:, 0], seen.sigma[:, 0]
-        return (seen.centre[:, 0] + sigma**2 * pull + alpha * keep).T
+        if self.spectrum is None:
+            seen = seen_from.see(self, x, level)
+            if seen.alpha.shape[0] == seen.sigma.shape[0] == 1:
+                return _denoise_isotropic(seen, x)
+        return self._in_blocks(_denoise, x, level)
 
     def score(self, x, level):
         """Return grad_x log p_t(x), shape (n, d)."""
-        seen = seen_from.focus(self, x, level)
-        weights = _weights(seen)
-        pull = seen_from.average(seen, weights, seen.precision, "displacement")
-        push = seen_from.average(seen, weights, seen.precision, "shift")
-        return (seen.alpha[:, 0] * pull - push).T
+        return self._in_blocks(_score, x, level)
 
     def velocity(self, x, level):
         """Return E[alpha_dot x0 + sigma_dot eps | x_t = x], shape (n, d)."""
@@ -219,9 +209,43 @@ class Mixture:
         inner = seen_from.average_matrix(seen, weights, seen.precision)
         return seen_from.spread(seen, weights, seen.alpha) - inner
 
+    def _in_blocks(self, f, x, level):
+        """f(components seen from x), block by block with a basis: then all (d, k, n) numbers exist.
+
+        Without one they are summed row by row, which stays in cache by itself.
+        """
+        whole = lambda x, level: f(seen_from.focus(self, x, level))  # noqa: E731
+        if self.basis is None or x.ndim != 2:
+            return whole(x, level)
+        return in_blocks(whole, x, level, block_size(self.means.size))
+
 
 def _weights(seen):
     return jax.nn.softmax(seen_from.log_joint(seen), axis=0)
+
+
+def _log_prob(seen):
+    return jax.nn.logsumexp(seen_from.log_joint(seen), axis=0) + seen_from.log_common(seen)
+
+
+def _responsibilities(seen):
+    return _weights(seen).T
+
+
+def _denoise(seen):
+    weights = _weights(seen)
+    pull = seen_from.average(seen, weights, seen.precision, "displacement")
+    kept = lambda part: part.variance * seen.precision(part)  # noqa: E731
+    keep = seen_from.average(seen, weights, kept, "shift")
+    alpha, sigma = seen.alpha[:, 0], seen.sigma[:, 0]
+    return (seen.centre[:, 0] + sigma**2 * pull + alpha * keep).T
+
+
+def _score(seen):
+    weights = _weights(seen)
+    pull = seen_from.average(seen, weights, seen.precision, "displacement")
+    push = seen_from.average(seen, weights, seen.precision, "shift")
+    return (seen.alpha[:, 0] * pull - push).T
 
 
 def _denoise_isotropic(seen, x):

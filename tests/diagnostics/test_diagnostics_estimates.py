@@ -11,6 +11,7 @@ import pytest
 from dfx import diagnostics, schedules
 from dfx.diagnostics import directions as along
 from dfx.errors import PersonError
+from dfx.fields import derivatives
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -29,9 +30,12 @@ def curved(x):
 
 
 @functools.partial(jax.jit, static_argnames=("f", "num_probes", "probe", "chunk"))
-def trace(f, x, key=None, num_probes=1, probe="rademacher", chunk=64):
+def trace(f, x, key=None, num_probes=1, probe="rademacher", chunk=None):
     d = along.directions(f, x, key, num_probes, probe)
-    return along.divergence(f, x, d, chunk), along.gradient_of_divergence(f, x, d, chunk)
+    return (
+        derivatives.divergence_along(f, x, d, chunk),
+        derivatives.gradient_of_divergence(f, x, d, chunk),
+    )
 
 
 def test_unit_vectors_give_the_trace_and_its_gradient():
@@ -155,4 +159,4 @@ def test_mistakes_are_refused():
     with pytest.raises(PersonError, match="a multiple of 3"):
         along.directions(curved, x, jax.random.key(0), 4, "hutch++")
     with pytest.raises(PersonError, match="chunk = 0"):
-        along.divergence(curved, x, along.directions(curved, x), 0)
+        derivatives.divergence_along(curved, x, along.directions(curved, x), 0)

@@ -18,8 +18,8 @@ from evolution_by_hand import (
 from scipy.stats import norm
 
 from dfx import evolution, fields, schedules
+from dfx.blocks import by_blocks
 from dfx.errors import PersonError
-from dfx.evolution.motion import in_blocks
 from dfx.targets import Mixture
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -162,7 +162,7 @@ def test_wasserstein_of_two_gaussians_is_that_of_mean_and_spread():
 
 def test_blocks_of_points_give_the_same_as_all_at_once():
     x = jnp.linspace(-1, 1, 7)[:, None]
-    got = in_blocks(lambda x: (x**2, x[:, 0]), x, 3)
+    got = by_blocks(lambda x: (x**2, x[:, 0]), x, 3)
     np.testing.assert_allclose(got[0], x**2)
     np.testing.assert_allclose(got[1], x[:, 0])
 

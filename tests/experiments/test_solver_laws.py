@@ -150,18 +150,6 @@ def test_strong_distance_is_that_of_samples_on_one_brownian_path():
     assert abs((x_ends[0] - x_ends[1]).std() / found - 1) < 4.5 * 0.005
 
 
-def test_wasserstein_is_that_of_commuting_laws_and_keeps_its_digits_near_zero():
-    """Along common axes W_2^2 = |means|^2 + sum (difference of deviations)^2."""
-    deviations = np.array([1.2, 0.3])
-    law = exact.Normal(np.zeros(2), np.diag(deviations**2))
-    for off in (0.2, 1e-9):
-        other = exact.Normal(
-            np.array([off, 0.0]), np.diag((deviations + np.array([0.0, off])) ** 2)
-        )
-        # Rounding of 1e-16 over the size of the difference.
-        np.testing.assert_allclose(exact.wasserstein(other, law), np.sqrt(2) * off, rtol=1e-6)
-
-
 def test_errors_are_counted_in_the_coordinates_where_the_law_is_standard_normal():
     moved = exact.Normal(np.array([0.7 + 0.5 * 0.1]), np.array([[0.25 * 1.2]]))
     mean, covariance, distance = exact.errors(moved, LINE)

@@ -151,16 +151,6 @@ def test_pictures_are_one_sample_each(gaussian):
     np.testing.assert_allclose(found.value, expected, rtol=0, atol=1e-5)
 
 
-def test_bits_per_dimension_of_uniform_data_are_their_eight_bits():
-    """256 levels of 1/128 on [-1, 1]: density 2^-d; on [0, 1]: density 1."""
-    assert solvers.bits_per_dimension(-3 * np.log(2), 3, 2 / 256) == pytest.approx(8)
-    assert solvers.bits_per_dimension(0.0, 3, 1 / 256) == pytest.approx(8)
-    # at spacing 2 / 255 the cells of the first and last level reach over the ends by half of one
-    log_density = -3 * np.log(2 * 256 / 255)
-    assert solvers.bits_per_dimension(log_density, 3) == pytest.approx(8)
-    assert solvers.bits_per_dimension(np.log(2.0) * 6, 3, 1.0) == pytest.approx(-2)
-
-
 def test_mistakes_are_refused():
     run = lambda *args, **options: solvers.log_likelihood(  # noqa: E731
         SCHEDULES["vp_linear"], None, jnp.ones((1, 1)), *args, **options
@@ -173,5 +163,3 @@ def test_mistakes_are_refused():
         run(probe="gauss")
     with pytest.raises(PersonError, match="at least 1 probe"):
         run(num_probes=0)
-    with pytest.raises(PersonError, match="must be positive"):
-        solvers.bits_per_dimension(0.0, 3, 0.0)

@@ -1,6 +1,12 @@
-"""The forward equation dx = F dt + g dw at given times and points: coefficients, levels, rates.
+"""The forward equation dx = F dt + g dw at given times and points, and what the laws of a field owe
+it: the Fokker-Planck equation of a potential phi = log p and of its gradient, a score s.
 
-Each is made in the precision of `Schedule.at`, float64 for plain numbers, and cast to that of x.
+    potential:   R   = d_t phi + div F + F . grad phi - (g^2 / 2) (Lap phi + |grad phi|^2),
+    score:       eps = d_t s - grad[(g^2 / 2) (div s + |s|^2) - F . s - div F].
+
+Both vanish on exact laws; R of a phi with gradient s has the gradient eps. Coefficients are made in
+the precision of `Schedule.at`, float64 for plain numbers, and cast to that of x. How div and its
+gradient are taken, exactly or by probes, is the caller's.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ class Equation(NamedTuple):
     rate: Level
 
 
-def equation(schedule, x, t, y=None) -> Equation:
+def at(schedule, x, t, y=None) -> Equation:
     """Return the equation at times t, () or (n,), seen from the points x, shape (n, *sample).
 
     Entries are cast to the dtype of x, so that float32 points stay float32. Of infinite f or g^2
@@ -59,6 +65,32 @@ def _coefficients(schedule, t):
 def rate_of(f: Callable, eq: Equation):
     """Return d f(level) / dt."""
     return jax.jvp(f, (eq.level,), (eq.rate,))[1]
+
+
+def potential_residual(potential: Callable, eq: Equation, x, trace: Callable):
+    """Return R of a potential (x, level) -> (n,); d_t phi by the level's rate.
+
+    Args:
+      trace: f -> div f at x, exact or estimated, shape (.., n); R then has this shape.
+    """
+    gradient = lambda x: jax.grad(lambda x: jnp.sum(potential(x, eq.level)))(x)  # noqa: E731
+    s = gradient(x)
+    rate = rate_of(lambda level: potential(x, level), eq)
+    spread = trace(lambda x: eq.half_noise * gradient(x)) + sum_entries(eq.half_noise * s**2, x)
+    return rate + sum_entries(eq.f, x) + sum_entries(eq.drift * s, x) - spread
+
+
+def score_residual(score: Callable, eq: Equation, x, trace_gradient: Callable):
+    """Return eps of a score (x, level) -> s, which need not be a gradient.
+
+    Args:
+      trace_gradient: f -> grad div f at x, exact or estimated, shape (.., *x.shape), as eps then.
+    """
+    s, pull = jax.vjp(lambda x: score(x, eq.level), x)
+    # grad |s|^2 = 2 J^T s and grad (F . s) = f s + J^T F.
+    slope = pull(2 * eq.half_noise * s - eq.drift)[0] - eq.f * s
+    rate = rate_of(lambda level: score(x, level), eq)
+    return rate - slope - trace_gradient(lambda x: eq.half_noise * score(x, eq.level))
 
 
 def check_potential(potential: Callable, x, level: Level) -> None:
