@@ -18,6 +18,7 @@ from dfx.runs import say
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 DEVICES = "JAX_NUM_CPU_DEVICES"
+HASTE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 MOST_DEVICES = 8  # ensembles have a few dozen members; more devices would share them unevenly
 _TORN = re.compile(r"compilation cache entry for '([\w.<>-]+)'")
 
@@ -41,6 +42,15 @@ def device_a_core() -> None:
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault(DEVICES, str(min(_cores(), MOST_DEVICES)))
+
+
+def compile_in_haste() -> None:
+    """Let XLA leave most optimisations out, unless the person has chosen.
+
+    For runs that are nearly all compilation, the smallest size of a study: 93 s of CPU instead of
+    149 for `score_or_flow:smoke`. Called before JAX is imported.
+    """
+    os.environ.setdefault(HASTE, "1")
 
 
 def _cores() -> int:

@@ -17,7 +17,7 @@ from dfx.runs import load, open_run, read_claims, read_run, say
 from dfx.runs.config import DEFAULT_SIZE
 from dfx.runs.place import check, default_folder
 from experiments.arguments import Arguments
-from experiments.compiled import device_a_core, keep_compiled, plain_warnings
+from experiments.compiled import compile_in_haste, device_a_core, keep_compiled, plain_warnings
 
 
 class Study(NamedTuple):
@@ -59,9 +59,11 @@ def run_study(spec: str, arguments: Arguments, command: str) -> None:
     Raises:
       PersonError: a mistake in what was asked.
     """
+    study = find(spec)
     keep_compiled()  # here: the check of a config may read data, and so import JAX
     device_a_core()
-    study = find(spec)
+    if study.size == "smoke":
+        compile_in_haste()
     config = load(study.path, study.size, arguments.settings)
     folder = _folder(study, config, arguments.options.get("--workdir"))
     check(folder, config, study.name)

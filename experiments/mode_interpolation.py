@@ -201,8 +201,7 @@ SCORE_STEPS = (2, 5, 9, 15, 20, 30, 50, 80)
 
 
 def score(config, run, toy, target, params) -> None:
-    """Compare the learned noise predictor and denoiser slope with the exact ones (digest, section
-    b)."""
+    """Compare the learned noise predictor and the slope of its denoiser with the exact ones."""
 
     def compute():
         x = np.linspace(target.means.min() - 0.5, target.means.max() + 0.5, 401, dtype=np.float32)

@@ -153,6 +153,15 @@ def test_compiled_programs_are_kept_in_the_users_cache_unless_a_folder_is_named(
     assert os.environ[compiled.FOLDER] == "/mine"
 
 
+def test_the_smallest_size_compiles_in_haste_unless_the_person_has_chosen(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    compiled.compile_in_haste()
+    assert os.environ == {compiled.HASTE: "1"}
+    os.environ[compiled.HASTE] = "0"
+    compiled.compile_in_haste()
+    assert os.environ == {compiled.HASTE: "0"}
+
+
 def test_every_core_is_a_device_unless_a_number_is_named(monkeypatch):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     monkeypatch.setattr(os, "environ", flags)

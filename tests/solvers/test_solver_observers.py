@@ -34,7 +34,7 @@ def test_the_window_variance_of_a_constant_path_is_zero():
 
 @pytest.mark.usefixtures("x64")
 def test_the_window_variance_of_an_alternating_path_is_the_square_of_its_height():
-    """Digest U5: +-h over 10 rows gives h^2; what came before the window does not count."""
+    """+-h over 10 rows gives h^2; what came before the window does not count."""
     heights = np.array([0.1, 2.0, 30.0])
     signs = (-1.0) ** np.arange(13)
     path = jnp.asarray(signs[:, None, None] * heights[:, None] + np.zeros((1, 1, 2)))
