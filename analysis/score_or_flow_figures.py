@@ -23,7 +23,7 @@ ERRORS = {
     "gradient": ("harmful: gradient", style.VERMILLION, "s"),
     "twin": ("harmful, equal asymmetry", style.ORANGE, "^"),
 }
-RATE = r"rate of KL$(p_t|q_t)$" + "\nnats per unit of log-SNR"
+RATE = r"$d$KL$(p_t|q_t)\,/\,d$log SNR" + "\n(nats)"
 LEVEL = r"noise level $\sigma/\alpha$"
 ASYMMETRY = r"asymmetry $\|J-J^T\|^2 / 4\|J\|^2$"
 
@@ -151,6 +151,7 @@ def equal_asymmetry(run: Record):
             ax.bar(place, value, color=color, width=0.7)
         axes[0, 2].errorbar(place, mean, [[mean - low], [high - mean]], color=style.BLACK,
                             capsize=3)  # fmt: skip
+    axes[0, 2].set_xlim(-0.6, 3.6)  # leaves a place for the words beside the bars
     style.paper_value(axes[0, 2], run.arrays("errors")["floor"].mean(), "exact")
     for ax, label in zip(
         axes.flat, (r"$\|e\| / \|s\|$ in $L^2(p_t)$", ASYMMETRY, "$W_2$ to truth")

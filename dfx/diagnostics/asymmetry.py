@@ -22,8 +22,8 @@ import numpy as np
 
 from dfx.diagnostics.directions import check_probes
 from dfx.errors import PersonError
-from dfx.fields.blocks import rows_at_once
-from dfx.fields.derivatives import dot, slopes, unit_vectors
+from dfx.fields.blocks import is_pointwise, rows_at_once
+from dfx.fields.derivatives import dot, over_points, slopes, unit_vectors
 from dfx.fields.field import as_pytree
 from dfx.fields.probes import draw_probes
 
@@ -117,17 +117,19 @@ def asymmetry(
 @functools.partial(jax.jit, static_argnames=("chosen", "chunk"))
 def _exact(f, x, chosen, chunk) -> Asymmetry:
     index, exact = np.asarray(chosen), jnp.zeros(x.shape[0], x.dtype)
-    vectors = unit_vectors(x).vectors[index]
-    if x.shape[0] * len(index) * x[0].size * x.dtype.itemsize <= LARGEST:
+    vectors, d = unit_vectors(x).vectors[index], x[0].size
+    in_blocks = chunk is None and is_pointwise(f)
+    if in_blocks or len(x) * len(index) * d * x.dtype.itemsize <= LARGEST:
 
-        def squares(columns):
-            block = columns.reshape(*columns.shape[:2], -1)[..., index]
+        def squares(x, chunk):
+            columns = slopes(f, x, vectors, chunk).reshape(len(x), len(index), d)
+            block = columns if len(index) == d else columns[..., index]
             gap = block - jnp.swapaxes(block, 1, 2)
             return jnp.sum(gap**2, (1, 2)), jnp.sum(block**2, (1, 2))
 
-        difference, size = squares(slopes(f, x, vectors, chunk))
+        difference, size = over_points(squares, f, x, len(vectors), chunk)
         return Asymmetry(difference, size, exact, exact)
-    mask = jnp.zeros(x[0].size, x.dtype).at[index].set(1).reshape(x.shape[1:])
+    mask = jnp.zeros(d, x.dtype).at[index].set(1).reshape(x.shape[1:])
     difference, size = (v.sum(0) for v in _pairs(f, x, vectors, mask, chunk))
     return Asymmetry(difference, size, exact, exact)
 

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.diagnostics.gauge import gauge_field
-from dfx.diagnostics.views import predict
 from dfx.errors import PersonError
-from dfx.fields.field import as_pytree, denoiser
+from dfx.fields.field import as_pytree, denoiser, predict
 from dfx.pytree import pytree
 from dfx.schedules.schedule import Level
 

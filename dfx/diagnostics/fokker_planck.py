@@ -26,12 +26,11 @@ import jax.numpy as jnp
 
 from dfx.blocks import by_blocks
 from dfx.diagnostics.directions import check_probes, directions
-from dfx.diagnostics.views import predict
 from dfx.fields import equation
 from dfx.fields.blocks import Marked, is_pointwise, is_shared, rows_at_once
 from dfx.fields.derivatives import divergence_along, gradient_of_divergence
 from dfx.fields.equation import Equation, check_finite, check_noise, rate_of, sum_entries
-from dfx.fields.field import as_pytree
+from dfx.fields.field import as_pytree, predict
 
 
 class Plan(NamedTuple):

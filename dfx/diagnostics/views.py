@@ -7,15 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dfx.fields.blocks import is_pointwise, is_shared
-from dfx.fields.convert import convert, pair
-from dfx.fields.field import STATIC, as_pytree, denoiser
+from dfx.fields.convert import pair
+from dfx.fields.field import STATIC, as_pytree, predict
 from dfx.pytree import pytree
 from dfx.schedules.schedule import Level
-
-
-def predict(field: Callable, x, level: Level, prediction: str, y=None):
-    """Return the quantity `prediction` of a field at x, shape of x; y as in `fields.convert`."""
-    return convert(denoiser(field(x, level)), x, level, "x0", prediction, y)
 
 
 @pytree

@@ -97,7 +97,7 @@ def divergence_along(f: Callable, x, along: Directions, chunk: int | None = None
         _, slope = jax.linearize(f, x)
         return total(lambda z: dot(z, slope(jnp.broadcast_to(z, x.shape))), along, chunk)
 
-    return _over_points(trace, f, x, _shared(along), chunk)
+    return over_points(trace, f, x, _shared(along), chunk)
 
 
 def gradient_of_divergence(f: Callable, x, along: Directions, chunk: int | None = None):
@@ -111,7 +111,7 @@ def gradient_of_divergence(f: Callable, x, along: Directions, chunk: int | None 
     def gradient(x, chunk):
         return total(lambda z: slope_of_pull(f, x, z), along, chunk)
 
-    return _over_points(gradient, f, x, _shared(along), chunk)
+    return over_points(gradient, f, x, _shared(along), chunk)
 
 
 def slope_of_pull(f: Callable, x, z):
@@ -130,7 +130,7 @@ def slopes(f: Callable, x, vectors, chunk: int | None = None):
             return jax.vmap(push, out_axes=1)(vectors)
         return jnp.moveaxis(jax.lax.map(push, vectors, batch_size=chunk), 0, 1)
 
-    return _over_points(along_all, f, x, len(vectors), chunk)
+    return over_points(along_all, f, x, len(vectors), chunk)
 
 
 def total(term: Callable, along: Directions, chunk: int):
@@ -163,18 +163,23 @@ def dot(a, b):
     return jnp.sum((a * b).reshape(b.shape[0], -1), axis=1)
 
 
-def _over_points(values: Callable, f, x, shared: int, chunk: int | None):
-    """values(x, chunk) with the chunk that fits the cache, the points in blocks if they may be.
+def over_points(values: Callable, f, x, shared: int, chunk: int | None):
+    """Return values(x, chunk) with the chunk that fits the cache, the points in blocks if they may.
 
-    Blocks are for the `shared` directions that all points have alike, of which there are many; 0
-    says that each point has its own.
+    Args:
+      values: (points, directions at once) -> a tree of arrays whose first axis counts the points.
+      f: what is differentiated; it says whether it is `pointwise`.
+      x: points, shape (n, *sample).
+      shared: how many directions all points have alike; 0 says that each point has its own, and
+        then the points stay together.
+      chunk: how many are taken at once, at all points; None lets the cache decide.
     """
     if chunk is not None:
         return values(x, chunk)
     rows = rows_at_once(f, x)
     if not (shared and is_pointwise(f)):
         return values(x, max(1, rows // len(x)))
-    one = lambda x: values(x[None], rows)[0]  # noqa: E731
+    one = lambda x: jax.tree.map(lambda a: a[0], values(x[None], rows))  # noqa: E731
     return by_blocks(jax.vmap(one), x, rows // shared)
 
 

@@ -88,9 +88,13 @@ class NetField:
         return self.cond is None
 
     def __call__(self, x, level: Level):
+        return _to_denoiser(self.output(x, level), x, level, self.prediction)
+
+    def output(self, x, level: Level):
+        """Return what the net says: its own prediction, or a tuple that begins with it."""
         t = net_time(level.t if self.time is None else self.time(level), x)
         args = () if self.cond is None else (self.cond,)
-        return _to_denoiser(self.apply(self.params, x, t, *args), x, level, self.prediction)
+        return self.apply(self.params, x, t, *args)
 
 
 @pytree
@@ -102,7 +106,18 @@ class Prediction:
     target: str = dataclasses.field(metadata=STATIC)
 
     def __call__(self, x, level: Level):
-        return convert(denoiser(self.field(x, level)), x, level, "x0", self.target)
+        return predict(self.field, x, level, self.target)
+
+
+def predict(field: Callable, x, level: Level, target: str, y=None):
+    """Return the quantity `target` of a field at x, shape of x; y as in `convert`.
+
+    From a net it is converted from what the net says: on a detour through x0_hat a score or eps
+    would lose digits where there is little noise.
+    """
+    if isinstance(field, NetField):
+        return convert(denoiser(field.output(x, level)), x, level, field.prediction, target, y)
+    return convert(denoiser(field(x, level)), x, level, "x0", target, y)
 
 
 def oracle(target) -> OracleField:
