@@ -106,7 +106,7 @@ def share(true: Any) -> float:
 
 def falls(values: np.ndarray) -> np.ndarray:
     """Return whether values (weights, seeds) fall with every rise of the weight, (seeds,)."""
-    return (np.diff(values, axis=0) < 0).all(0)
+    return np.all(np.diff(values, axis=0) < 0, axis=0)
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -147,7 +147,8 @@ def mse(run: Record, name: str) -> np.ndarray:
     """Return the squared distance a pixel of the samples of a model to the nets', (seeds, n)."""
     arrays = run.arrays("ends")
     index = list(arrays["names"]).index(name)
-    return np.mean((arrays["x"][index] - arrays["x"][NET]) ** 2, axis=-1, dtype=np.float64)
+    squares = np.asarray(arrays["x"][index] - arrays["x"][NET], np.float64) ** 2
+    return squares.mean(-1)
 
 
 def linear_share(run: Record) -> np.ndarray:

@@ -278,8 +278,9 @@ def edits(run: Record):
         ax.set_title(name)
         side = rows.shape[3] + 1
         for j, strength in enumerate(strengths):
-            ax.text((j + 0.5) * side - 0.5, len(rows[0]) * side, rf"{strength:+g}$\sigma$",
-                    ha="center", va="top", fontsize=6)  # fmt: skip
+            label = rf"{strength:+g}$\sigma$" if strength else "0"
+            place = (j + 0.5) * side - 0.5, len(rows[0]) * side
+            ax.text(*place, label, ha="center", va="top", fontsize=6)
     return fig
 
 

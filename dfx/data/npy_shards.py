@@ -140,7 +140,7 @@ def _open(path: Path, types: tuple[str, ...], rank: int = 2) -> Shard:
 def _read(shard: Shard, row: int, into: np.ndarray) -> None:
     """Fill `into` with the bytes of a row."""
     try:
-        count = os.preadv(shard.file.fileno(), [into], shard.offset + row * into.nbytes)
+        count = os.preadv(shard.file.fileno(), [into.data], shard.offset + row * into.nbytes)
     except OSError as error:
         raise DataError(f"{shard.path}: cannot be read ({one_line(error.strerror)})") from error
     if count != into.nbytes:
