@@ -1,6 +1,6 @@
 """Run the workloads named on the command line, all by default, and print a table of ratios.
 
-    python -m benchmarks [w1 w2 w3 w4 w5 solvers probes subspaces input]
+    python -m benchmarks [w1 w2 w3 w4 w5 solvers probes input]
 
 Each workload runs in a process of its own; its JSON lines go to standard output as they come.
 """
@@ -21,7 +21,6 @@ MODULES = {
     "w5": "w5_transport",
     "solvers": "solver_overhead",
     "probes": "probes",
-    "subspaces": "subspaces",
     "input": "input",
 }
 
