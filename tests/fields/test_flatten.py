@@ -16,6 +16,7 @@ X = np.random.default_rng(1).normal(size=(3, 2, 2, 3))
 VP = schedules.VPLinear()
 
 
+@pytest.mark.slow
 def test_pictures_are_flattened_and_levels_with_them():
     on_pictures = fields.flattened(FIELD)
     assert on_pictures.pointwise

@@ -62,6 +62,7 @@ def exact_net(schedule, prediction):
     return Net(lambda key: {}, apply)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("schedule", [VP, FLOW], ids=type)
 @pytest.mark.parametrize("prediction", fields.PREDICTIONS)

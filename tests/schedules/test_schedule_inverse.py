@@ -76,6 +76,7 @@ def test_inverse_keeps_kind_and_shape(shape):
     assert isinstance(single, jax.Array) and single.shape == shape and single.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["vp_linear", "edm", "ddpm"])
 def test_derivatives_of_the_inverse_are_those_of_the_inverse_function(name):
@@ -98,6 +99,7 @@ def test_derivatives_of_the_inverse_are_those_of_the_inverse_function(name):
     np.testing.assert_allclose(inverse_curvature, -curvature / slope**3, 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_inverse_is_differentiable_in_the_numbers_of_a_schedule():
     def inverse(sigma_max, values):

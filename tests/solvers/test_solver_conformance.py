@@ -49,6 +49,7 @@ def exact_end(in_time):
     return run(solvers.make(name, SCHEDULES["vp_linear"], times(name, 1000)), two_modes, starts(16))
 
 
+@pytest.mark.slow
 @deterministic
 def test_the_error_falls_with_the_stated_order(name):
     order = solvers.REGISTRY[name].order

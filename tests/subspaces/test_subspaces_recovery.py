@@ -46,6 +46,7 @@ def test_the_projection_distance_is_that_of_projections_and_of_sines():
     assert subspaces.principal_angles(u, v[:, :1]).shape == (1,)
 
 
+@pytest.mark.slow
 def test_both_ways_of_matching_find_every_order():
     truth = np.asarray(targets.random_bases(KEY, 12, (2, 2, 2), 0.8, jnp.float64))
     nearly = np.linalg.qr(truth + 0.05 * np.random.default_rng(2).normal(size=truth.shape))[0]

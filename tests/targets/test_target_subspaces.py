@@ -63,6 +63,7 @@ def denoise(law, x, level):
     return law.denoise(x, level)
 
 
+@pytest.mark.slow
 def test_posterior_mean_its_jacobian_and_tweedie_are_the_formulas_in_10000_dimensions():
     """Unequal dimensions and weights, subspaces at 50 degrees; 1e-9 is rounding times 1 / sigma^2.
 
