@@ -1,7 +1,7 @@
 """Score errors that change no law: gauge fields, conservative nets and the intrinsic dimension.
 
     dfx run gauge_freedom           all parts, 7 minutes on two cores
-    dfx run gauge_freedom:smoke     every part at toy size, about a minute (compiling)
+    dfx run gauge_freedom:smoke     every part at toy size, 75 s, nearly all compiling
     dfx run gauge_freedom:paper     larger nets, longer trained, on an accelerator
     dfx run gauge_freedom:pod       20 seeds, spread over the devices of a pod
 
@@ -39,13 +39,8 @@ def _default() -> config_dict.ConfigDict:
         exact=dict(
             num_seeds=8,
             num_samples=800,  # of a set; two such draws of the law are about 0.17 apart in W2
-            sizes=(
-                0.02,
-                0.1,
-                0.5,
-                2.0,
-                5.0,
-            ),  # c: gauge and gradient errors have E|r|^2 = c^2 E|s|^2
+            # c: gauge and gradient errors have E|r|^2 = c^2 E|s|^2.
+            sizes=(0.02, 0.1, 0.5, 2.0, 5.0),
             stops=(0.5, 0.1, 0.001),  # times at which the marginals are compared
             ode_steps=50,  # RK4, from stop to stop
             sde_steps=100,  # SA-Solver, from stop to stop

@@ -1,7 +1,7 @@
 """Is the learned field a score: how far from a gradient, and which part of its error does harm.
 
     dfx run score_or_flow           every part, 3 seeds, under 12 minutes on two cores
-    dfx run score_or_flow:smoke     every part at toy size, about two minutes, nearly all compiling
+    dfx run score_or_flow:smoke     every part at toy size, 80 s, nearly all compiling
     dfx run score_or_flow:paper     wider nets, 5 seeds, finer grids, on an accelerator
     dfx run score_or_flow:pod       20 seeds
 
