@@ -31,6 +31,8 @@ from dfx.train.loop import Chunk, OnChunk, run_chunks, validate
 from dfx.train.mesh import mesh_of, put_batch
 from dfx.train.step import Metrics, State
 
+READER = "dfx reads ahead"  # the thread's name
+
 
 class Feed(Protocol):
     """Where batches come from; see the opening text."""
@@ -118,7 +120,9 @@ class Ahead:
         """Read from `batches`, place by `put`, hold at most `ahead`."""
         self._queue: queue.Queue = queue.Queue(ahead)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(batches, put), daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(batches, put), name=READER, daemon=True
+        )
 
     def take(self, busy: Any = ()) -> tuple[Any, float]:
         """Return the next batch, and for how many seconds the devices waited for it.

@@ -11,7 +11,7 @@ import train_toys as toys
 
 from dfx import train
 from dfx.errors import PersonError
-from dfx.train.feed import Ahead
+from dfx.train.feed import READER, Ahead
 
 OPTIMIZER = train.optimizer(0.05, warmup=5, clip=1.0)
 AVERAGE = train.ema.power(3.0)
@@ -75,7 +75,7 @@ def test_feed_is_read_ahead_by_no_more_than_was_asked():
         fit_feed(start(), 5, feed=feed, ahead=ahead)
         # What was used, what lies on the device, and what was in hand when the run ended.
         assert 5 <= feed.read <= 5 + ahead + 1
-    assert not [thread for thread in threading.enumerate() if "_work" in thread.name]
+    assert READER not in [thread.name for thread in threading.enumerate()]
 
 
 def test_waiting_is_the_share_of_time_in_which_the_device_has_no_data():
