@@ -89,16 +89,48 @@ class Components(NamedTuple):
         return self.alpha**2 * (part.reference - part.variance) * self.precision(part)
 
 
-def see(mixture, x, level, centre=None) -> Components:
-    """Return the components of `mixture` seen from the points x, shape (n, d), at `level`.
+class Rounded(NamedTuple):
+    """The parameters of a mixture and a level in the dtype of the points.
+
+    `means_low` and `alpha_low` are None, or what rounding has cut off. Shapes are those of the
+    mixture and of the level.
+    """
+
+    log_weights: Any
+    means: Any
+    means_low: Any
+    variance: Any
+    spectrum: Any
+    basis: Any
+    alpha: Any
+    alpha_low: Any
+    sigma: Any
+
+
+def rounded(mixture, level, dtype) -> Rounded:
+    """Return the parameters in that dtype; to be called where float64 is still at hand."""
+    cast = lambda a: None if a is None else jnp.asarray(a, dtype)  # noqa: E731
+    return Rounded(
+        cast(mixture.log_weights),
+        *split(mixture.means, dtype),
+        cast(mixture.variance),
+        cast(mixture.spectrum),
+        cast(mixture.basis),
+        *split(level.alpha, dtype),
+        cast(level.sigma),
+    )
+
+
+def see(law: Rounded, x, centre=None) -> Components:
+    """Return the components seen from the points x, shape (n, d), of the dtype of the parameters.
 
     `centre` are the reference points, shape (d, 1, n); None puts them where the text above says.
     """
-    if x.ndim != 2 or x.shape[1] != mixture.dim:
-        raise ValueError(f"points must have shape (n, {mixture.dim}), got {x.shape}")
-    mean, low = jax.tree.map(lambda a: a.T[:, :, None], split(mixture.means, x.dtype))
-    alpha, alpha_low = jax.tree.map(_place, split(level.alpha, x.dtype))
-    sigma = _place(jnp.asarray(level.sigma, x.dtype))
+    dim = law.means.shape[1]
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ValueError(f"points must have shape (n, {dim}), got {x.shape}")
+    mean, low = jax.tree.map(lambda a: a.T[:, :, None], (law.means, law.means_low))
+    alpha, alpha_low, sigma = jax.tree.map(_place, (law.alpha, law.alpha_low, law.sigma))
     x = x.T[:, None, :]
     if centre is None:
         tiny = jnp.finfo(x.dtype).tiny ** 0.5
@@ -106,22 +138,19 @@ def see(mixture, x, level, centre=None) -> Components:
         centre = jnp.clip(x / jnp.maximum(alpha, tiny), *box)
     centre = jax.lax.stop_gradient(centre)
     shift = residual(x, alpha, alpha_low, centre)
-    basis = None if mixture.basis is None else jnp.asarray(mixture.basis, x.dtype)
-    if basis is not None and (alpha.shape[0] > 1 or sigma.shape[0] > 1):
+    if law.basis is not None and (alpha.shape[0] > 1 or sigma.shape[0] > 1):
         raise ValueError("a level with one entry per coordinate needs a mixture without a basis")
-    parts = _parts(mixture, mean, low, centre, shift, basis)
-    log_weights = jnp.asarray(mixture.log_weights, x.dtype)[:, None]
-    return Components(log_weights, alpha, sigma, centre, shift, parts, basis)
+    parts = _parts(law, mean, low, centre, shift)
+    return Components(law.log_weights[:, None], alpha, sigma, centre, shift, parts, law.basis)
 
 
-def focus(mixture, x, level) -> Components:
+def focus(law: Rounded, x) -> Components:
     """Return the components seen from x with c moved to the mean of those that matter there.
 
     Costs a second evaluation; makes the |w_k| small where x is far away.
     """
-    weights = jax.nn.softmax(log_joint(see(mixture, x, level)), axis=0)
-    means = jnp.asarray(mixture.means, x.dtype)
-    return see(mixture, x, level, einsum("kn,kd->dn", weights, means)[:, None])
+    weights = jax.nn.softmax(log_joint(see(law, x)), axis=0)
+    return see(law, x, einsum("kn,kd->dn", weights, law.means)[:, None])
 
 
 def log_joint(seen: Components, power: float = 0.0):
@@ -225,11 +254,11 @@ def _weighted(coefficient, mean, low, centre):
     return coefficient * difference(mean, low, centre)
 
 
-def _parts(mixture, mean, low, centre, shift, basis) -> tuple[Part, ...]:
-    variance = jnp.asarray(mixture.variance, shift.dtype)[None, :, None]
+def _parts(law: Rounded, mean, low, centre, shift) -> tuple[Part, ...]:
+    variance, basis = law.variance[None, :, None], law.basis
     inside, dim = variance, mean.shape[0]
-    if mixture.spectrum is not None:
-        inside = variance + jnp.asarray(mixture.spectrum, shift.dtype).T[:, :, None]
+    if law.spectrum is not None:
+        inside = variance + law.spectrum.T[:, :, None]
     shared = inside.shape[1] == 1
     if basis is None:
         reference = inside if shared else _largest(inside, 1)

@@ -14,6 +14,7 @@ not part of a mixture: pass x - beta y.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -170,23 +171,22 @@ class Mixture:
 
     def log_prob(self, x, level):
         """Return log p_t(x) in nats, shape (n,)."""
-        return self._in_blocks(_log_prob, x, level)
+        return self._seen(_log_prob, x, level)
 
     def responsibilities(self, x, level):
         """Return the probability of each component given x_t = x, shape (n, k)."""
-        return self._in_blocks(_responsibilities, x, level)
+        return self._seen(_responsibilities, x, level)
 
     def denoise(self, x, level):
         """Return E[x0 | x_t = x], shape (n, d): the components' posterior means, weighted."""
-        if self.spectrum is None:
-            seen = seen_from.see(self, x, level)
-            if seen.alpha.shape[0] == seen.sigma.shape[0] == 1:
-                return _denoise_isotropic(seen, x)
-        return self._in_blocks(_denoise, x, level)
+        per_coordinate = any(np.ndim(entry) == 1 for entry in (level.alpha, level.sigma))
+        if self.spectrum is None and not per_coordinate:
+            return _denoise_isotropic(seen_from.rounded(self, level, x.dtype), x)
+        return self._seen(_denoise, x, level)
 
     def score(self, x, level):
         """Return grad_x log p_t(x), shape (n, d)."""
-        return self._in_blocks(_score, x, level)
+        return self._seen(_score, x, level)
 
     def velocity(self, x, level):
         """Return E[alpha_dot x0 + sigma_dot eps | x_t = x], shape (n, d)."""
@@ -196,28 +196,27 @@ class Mixture:
 
     def posterior_covariance(self, x, level):
         """Return Cov[x0 | x_t = x], shape (n, d, d): between the components plus within them."""
-        seen = seen_from.focus(self, x, level)
-        weights = _weights(seen)
-        within = lambda part: seen.sigma**2 * part.variance * seen.precision(part)  # noqa: E731
-        inner = seen_from.average_matrix(seen, weights, within)
-        return seen_from.spread(seen, weights, seen.sigma**2) + inner
+        return _evaluate(_posterior_covariance, seen_from.rounded(self, level, x.dtype), x)
 
     def hessian(self, x, level):
         """Return the Hessian of log p_t at x, shape (n, d, d)."""
-        seen = seen_from.focus(self, x, level)
-        weights = _weights(seen)
-        inner = seen_from.average_matrix(seen, weights, seen.precision)
-        return seen_from.spread(seen, weights, seen.alpha) - inner
+        return _evaluate(_hessian, seen_from.rounded(self, level, x.dtype), x)
 
-    def _in_blocks(self, f, x, level):
+    def _seen(self, f, x, level):
         """f(components seen from x), block by block with a basis: then all (d, k, n) numbers exist.
 
         Without one they are summed row by row, which stays in cache by itself.
         """
-        whole = lambda x, level: f(seen_from.focus(self, x, level))  # noqa: E731
+        whole = lambda x, level: _evaluate(f, seen_from.rounded(self, level, x.dtype), x)  # noqa: E731
         if self.basis is None or x.ndim != 2:
             return whole(x, level)
         return in_blocks(whole, x, level, block_size(self.means.size))
+
+
+@functools.partial(jax.jit, static_argnums=0, inline=True)
+def _evaluate(f, law, x):
+    """f(components seen from x), one program where it is called outside of any other."""
+    return f(seen_from.focus(law, x))
 
 
 def _weights(seen):
@@ -248,12 +247,27 @@ def _score(seen):
     return (seen.alpha[:, 0] * pull - push).T
 
 
-def _denoise_isotropic(seen, x):
+def _posterior_covariance(seen):
+    weights = _weights(seen)
+    within = lambda part: seen.sigma**2 * part.variance * seen.precision(part)  # noqa: E731
+    inner = seen_from.average_matrix(seen, weights, within)
+    return seen_from.spread(seen, weights, seen.sigma**2) + inner
+
+
+def _hessian(seen):
+    weights = _weights(seen)
+    inner = seen_from.average_matrix(seen, weights, seen.precision)
+    return seen_from.spread(seen, weights, seen.alpha) - inner
+
+
+@functools.partial(jax.jit, inline=True)
+def _denoise_isotropic(law, x):
     """The denoiser of isotropic components, all sums over them taken from one matrix product:
 
     with h_k = responsibility / v_k, it is (sigma^2 sum h m + alpha x sum h s) / (alpha^2 sum h s +
     sigma^2 sum h).
     """
+    seen = seen_from.see(law, x)
     (part,) = seen.parts
     joint = seen_from.log_joint(seen, power=1.0)
     h = jnp.exp(joint - jax.lax.stop_gradient(joint).max(0))  # the ratio does not depend on it
