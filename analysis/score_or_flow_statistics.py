@@ -76,8 +76,7 @@ def gauge_share(rates: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def remainder_share(run: Record) -> np.ndarray:
-    """Return the part of the free nets' squared error that no gradient of the features takes,
-    (seeds, levels), on draws the fit has not seen."""
+    """Return the part of the free nets' squared error that is no gradient, (seeds, levels)."""
     arrays = run.arrays("projection")
     return arrays["remainder"] / arrays["total"]
 

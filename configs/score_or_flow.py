@@ -81,9 +81,7 @@ def _default() -> config_dict.ConfigDict:
             num_loops=40,
             radii=(0.01, 0.1, 0.5),
             num_samples=1500,
-            # The projection on gradients of this many random waves, fitted on this many points.
-            num_features=192,
-            num_fit=6000,
+            num_cells=160,  # along an axis, of the grid on which errors are split
         ),
         pictures=dict(
             name="digits",
@@ -122,8 +120,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
             num_points=100,
             num_loops=4,
             num_samples=100,
-            num_features=16,
-            num_fit=100,
+            num_cells=20,
         ),
         pictures=dict(
             limit=200,
@@ -158,8 +155,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
             num_points=4000,
             num_loops=200,
             num_samples=5000,
-            num_features=512,
-            num_fit=40_000,
+            num_cells=240,
         ),
         pictures=dict(
             limit=50_000,

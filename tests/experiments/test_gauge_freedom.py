@@ -174,27 +174,6 @@ def test_gauge_matrix_is_antisymmetric_with_largest_turn_one(dim):
     assert np.linalg.norm(a, 2) == pytest.approx(1.0)
 
 
-def test_gradient_part_has_the_gridded_eps_error_and_is_linear_in_log_t():
-    """eps = (x_1, 0) at the first level and (0, 2 x_2) at the last, in boxes of other sides."""
-    centres = (np.arange(8) + 0.5) / 4 - 1
-    first, second = np.meshgrid(centres, centres, indexing="ij")
-    values = np.stack([[2 * first, 0 * first], [0 * first, 2 * 3 * second]])
-    part = nets.GradientPart(np.log([0.01, 1.0]), np.array([2.0, 3.0]), values)
-    x = jnp.asarray([[0.3, -0.4], [1.0, 0.5]], jnp.float32)
-    ends = [np.stack([x[:, 0], 0 * x[:, 0]], 1), np.stack([0 * x[:, 0], 2 * x[:, 1]], 1)]
-    for t, share in ((0.01, 0.0), (1.0, 1.0), (0.1, 0.5)):
-        level = VP.at(t)
-        expected = -((1 - share) * ends[0] + share * ends[1]) / level.sigma
-        np.testing.assert_allclose(part(x, level), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_means_of_faces_are_exact_at_inner_centres_for_linear_values():
-    faces = np.arange(1.0, 5.0)[:, None] * np.ones((4, 3))
-    found = nets.at_centres(faces, 0)
-    np.testing.assert_allclose(found[:, 0], [1, 1.5, 2.5, 3.5, 4])
-    np.testing.assert_allclose(nets.at_centres(faces.T, 1), found.T)
-
-
 @pytest.mark.slow
 def test_projection_loss_is_zero_for_the_teacher_itself_and_positive_for_another():
     settings = configs.get_config("smoke").dimension

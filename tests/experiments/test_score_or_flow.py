@@ -12,7 +12,6 @@ from analysis import score_or_flow_statistics as statistics
 from configs import score_or_flow as configs
 from dfx import diagnostics, evolution, fields, losses, nets, targets
 from dfx.runs import checks
-from dfx.schedules import Level
 from experiments import perturbed
 from experiments import score_or_flow_errors as errors
 from experiments import score_or_flow_identities as identities
@@ -156,15 +155,20 @@ def test_natural_weights_are_those_of_the_closed_forms():
     np.testing.assert_allclose(factors["velocity"], rate**2 / (4 * level.sigma**2), rtol=1e-6)
 
 
-def test_fitted_error_is_the_gradient_of_its_potential_and_linear_in_log_snr():
-    features = diagnostics.quadratic
-    table = np.zeros((2, 5))
-    table[0, 0], table[1, 0] = 1.0, 3.0  # sigma eta = x_1, then 3 x_1
-    fitted = projection.Fitted(features, np.array([-2.0, 2.0]), table)
-    level = Level(0.5, 1.0, 0.0, np.exp(0.5), 0.0, 0.0, 0.0)  # log-SNR -1: a quarter of the way
+def test_gradient_field_adds_the_kept_parts_of_one_net_from_the_noise_to_the_data():
+    """eps = (1, 0) at t = 1 and (3, 0) at t = 0.01 for the first net, half that for the second."""
+    values = np.zeros((2, 2, 2, 4, 4))
+    values[:, 0, 0], values[:, 1, 0] = np.array([[[1.0]], [[0.5]]]), np.array([[[3.0]], [[1.5]]])
+    split = {"t": np.array([1.0, 0.01]), "side": np.array([4.0, 2.0]), "values": values}
     x = jnp.asarray([[0.3, -0.2], [1.0, 2.0]], jnp.float32)
-    expected = np.array([[1.5, 0.0], [1.5, 0.0]]) / np.exp(0.5)
-    np.testing.assert_allclose(fitted(x, level), expected, rtol=1e-5)
+    for seed, size in ((0, 1.0), (1, 0.5)):
+        field = projection.gradient_field(split, seed)
+        for t, eps in ((1.0, 1.0), (0.1, 2.0), (0.01, 3.0)):
+            level = identities.SCHEDULE.at(t)
+            found = diagnostics.score_error(field, projection.toy.BED.exact, level)(x)
+            expected = np.array([[-size * eps, 0.0]] * 2) / level.sigma
+            # Two scores of float32, read off x0_hat: rounding times alpha / sigma^2.
+            np.testing.assert_allclose(found, expected, atol=1e-5 / level.sigma**2)
 
 
 def test_middle_block_is_sixteen_neighbouring_pixels_of_the_first_channel():
