@@ -57,6 +57,7 @@ def test_exact_values_and_both_sets_of_directions_are_those_of_dense_algebra():
         np.testing.assert_allclose(np.abs(np.diag(left @ u[:, :4])), 1, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_random_directions_find_the_leading_values_of_a_field_that_is_not_symmetric():
     """Rank 2 of values 1, 1/2, .. with m = 5 directions and q = 2 turns: values err by
     (s_6 / s_2)^(2 (2 q + 1)) = 16^-10, directions by its root, times factors of d; never above."""
@@ -87,6 +88,7 @@ def slopes(x, bases, level):
     return jnp.linalg.svd(fields.jacobian(lambda x: field(x, level), x), compute_uv=False)
 
 
+@pytest.mark.slow
 def test_the_rank_of_the_exact_denoiser_falls_from_all_dimensions_to_those_of_one_subspace():
     """Two subspaces of 7 dimensions in 48: the table of sigma, rank (norm rule), largest weight.
 
@@ -107,6 +109,7 @@ def test_the_rank_of_the_exact_denoiser_falls_from_all_dimensions_to_those_of_on
         assert (values[:, 14:] < 1e-12).all()  # never above the sum of the dimensions
 
 
+@pytest.mark.slow
 def test_ranks_of_known_values():
     rank = diagnostics.effective_rank
     equal = np.array([2.0, 2.0, 2.0, 0.0, 0.0])

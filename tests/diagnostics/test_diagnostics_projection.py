@@ -34,6 +34,7 @@ def samples(n, seed):
     return x, *of_samples(x)
 
 
+@pytest.mark.slow
 def test_a_gradient_of_the_features_is_found_exactly():
     """Without ridge, from any points; the value differs by a constant."""
     c = np.random.default_rng(0).normal(size=5)

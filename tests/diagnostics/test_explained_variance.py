@@ -72,6 +72,7 @@ def test_a_cloud_is_seen_from_afar_as_its_gaussian(kind, power):
     np.testing.assert_allclose(slopes, [power, power - 4], atol=0.15)
 
 
+@pytest.mark.slow
 def test_float32_shares_keep_their_digits():
     x = np.float32(RNG.normal(size=(4, 3)) * 50)
     law, model = (fields.oracle(Mixture.isotropic(np.zeros((1, 3)), std)) for std in (1.0, 1.01))

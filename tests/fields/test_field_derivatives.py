@@ -84,6 +84,7 @@ def test_a_diagonal_jacobian_is_found_by_one_sign_probe():
     np.testing.assert_allclose(got, np.cos(x).sum(-1), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_sample_has_the_same_probes_in_every_batch():
     x = jnp.ones((50, 4), jnp.float32)
     estimate = lambda x: divergence(linear, x, jax.random.key(1), num_probes=3)  # noqa: E731

@@ -133,6 +133,7 @@ def test_the_residual_per_unit_of_log_snr_stays_within_rounding_at_both_ends_in_
     assert values[0, 0] < 1e-6 and values[0, 1] < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("index", [0, 5], ids=["OU", "RectifiedLinear"])
 def test_a_wrong_score_of_a_gaussian_has_the_residual_of_its_closed_form(index):
@@ -256,6 +257,7 @@ def test_weight_zero_is_the_loss_alone_and_aux_holds_both_terms():
         losses.plus(drawn, drawn, 1)(2.0, key, None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_laws_of_times_and_points():
     key, u = jax.random.key(0), jnp.linspace(0.01, 0.99, 9)

@@ -113,6 +113,7 @@ def test_a_field_may_hold_something_for_each_sample(gaussian):
     np.testing.assert_allclose(path.state, np.stack([cond, cond], 1), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_last_step_is_off_by_what_its_cut_off_says(gaussian):
     """x0_hat at sigma / alpha = 0.01 keeps sqrt(v / (v + 1e-4)) of the distance to the mean."""
     schedule = SCHEDULES["edm"]

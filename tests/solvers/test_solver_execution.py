@@ -75,6 +75,7 @@ def test_phases_and_unroll_leave_the_result(name, modes):
         np.testing.assert_allclose(sample(tableau, modes, x, KEY, **options), plain, atol=ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddim", "heun"])
 def test_without_jit_and_inside_another_jit_the_result_is_the_same(name, modes):
     tableau, x = BUILDERS[name](SCHEDULE, GRID[-4:]), starts(5)

@@ -140,6 +140,7 @@ def langevin_by_hand(x, score, z, r, norm, sigma):
     return x + epsilon * score + np.sqrt(2 * epsilon) * z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sample", "batch", "level"])
 def test_the_path_is_a_loop_of_corrections_and_predictions(norm, bent):
     """Two Langevin steps at level s, then DDPM from s to t, with noise drawn as documented."""
@@ -184,6 +185,7 @@ def test_a_langevin_step_changes_the_variance_by_the_square_of_its_size(gaussian
     assert np.any(np.abs(after.var(0) - v) > 4.5 * v * np.sqrt(2 / n))  # the test can tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sample", "batch"])
 def test_a_step_by_norms_changes_the_variance_as_computed(norm, gaussian):
     """From N(m, v I) with R = |x - m|^2 / v and Z = |z|^2, both chi-squared of d degrees:
@@ -207,6 +209,7 @@ def test_a_step_by_norms_changes_the_variance_as_computed(norm, gaussian):
     assert abs(after.mean() - mean) < 4.5 * np.sqrt(expected * v / (n * d))
 
 
+@pytest.mark.slow
 def test_the_corrector_mends_the_law_of_a_coarse_predictor(gaussian):
     """Euler-Maruyama in 10 steps: with 5 corrections a level the variance at the end is nearer.
 
@@ -241,6 +244,7 @@ def test_a_sample_is_the_same_in_every_batch_unless_the_norm_is_the_batchs(bent)
     assert np.abs(run(x[:3], "batch") - run(x, "batch")[:3]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_tokens_without_noise_stay_where_they_are(bent):
     level = schedules.VPLinear().at(np.array([0.5, 0.0])[:, None])
     x = jnp.asarray(starts(3, 2).reshape(3, 2, 1))

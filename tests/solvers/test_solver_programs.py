@@ -77,6 +77,7 @@ def test_vmap_over_tableaus_gives_what_single_runs_give(modes):
         np.testing.assert_allclose(end, alone, rtol=0, atol=ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "heun"])
 def test_the_end_is_differentiable_in_the_grid(name, modes):
     """Build under a trace, against central differences on host grids (step 1e-6: error 1e-9)."""

@@ -59,6 +59,7 @@ def twenty():
     ]
 
 
+@pytest.mark.slow
 def test_twenty_solvers_run_as_one_program(modes):
     """Against every solver by itself, row by row in NumPy, which compiles nothing."""
     x, tableaus = starts(), twenty()
@@ -73,6 +74,7 @@ def test_twenty_solvers_run_as_one_program(modes):
     assert len(np.unique(np.round(ends[:, 0, 0], 6))) > 15  # solvers that differ end elsewhere
 
 
+@pytest.mark.slow
 def test_many_solvers_run_as_one_program_give_what_single_calls_give(modes):
     """All with the noise of one key; the padded calls by themselves share one program as well."""
     x, tableaus = starts(), solvers.pad(twenty())
@@ -161,6 +163,7 @@ def test_solvers_of_one_pattern_are_one_program(family, programs):
     assert programs(SHARED[family], starts()) == 1
 
 
+@pytest.mark.slow
 def test_another_pattern_another_length_and_another_shape_are_programs_of_their_own(programs):
     x, first = starts(), [members[0] for members in SHARED.values()]
     assert programs(first, x) == len(SHARED)

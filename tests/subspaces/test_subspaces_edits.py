@@ -53,6 +53,7 @@ def test_a_step_along_a_direction_moves_the_estimate_by_its_value_to_second_orde
     assert rests[1] < 0.05 * 0.01 * s.max()
 
 
+@pytest.mark.slow
 def test_at_low_noise_directions_are_in_the_active_subspace_and_random_ones_do_little():
     """v_1 .. v_3 span the own U_k with values c = alpha / (alpha^2 + sigma^2); a random direction
     moves x0_hat by c sqrt(d_k / n) in the root mean square."""

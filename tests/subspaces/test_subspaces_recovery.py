@@ -62,6 +62,7 @@ def test_both_ways_of_matching_find_every_order():
     assert found.recovered and not subspaces.recovery(shuffled, truth, 0.1 * min(one_by_one))[2]
 
 
+@pytest.mark.slow
 def test_matching_takes_the_least_sum_not_the_nearest_one_by_one():
     """Both found lines are nearest to the first true one; the sum decides who gets it."""
     line = lambda angle: np.array([[math.cos(angle)], [math.sin(angle)], [0.0]])  # noqa: E731

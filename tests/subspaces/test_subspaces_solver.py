@@ -35,6 +35,7 @@ def pca_errors(key, d, trials):
     return jax.vmap(one)(jax.random.split(key, trials))
 
 
+@pytest.mark.slow
 def test_pca_finds_a_subspace_from_d_points_and_never_from_fewer():
     """With N < d points the distance is sqrt(2 (d - N)) less the chance overlap of d - N free
     directions with d - N missing ones in n - N dimensions: (d - N)^2 / (n - N) in the mean."""
@@ -68,6 +69,7 @@ def recoveries(keys, d, restarts):
     return jax.vmap(one)(keys)
 
 
+@pytest.mark.slow
 def test_two_subspaces_need_one_point_more_than_their_dimension():
     """At N_k = d all energy is kept and yet the subspaces are wrong in most trials, since every
     split into d and d points keeps all; from d + 1 on they are found."""
@@ -126,6 +128,7 @@ def test_padded_points_change_nothing():
     np.testing.assert_allclose(found.objective[0], np.sum(np.square(kept)), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_answer_is_a_fixed_point_with_the_objective_of_its_bases_and_labels():
     """More points than coordinates and fewer, unequal dimensions, noise, and any kind of start."""

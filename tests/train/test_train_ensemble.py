@@ -29,6 +29,7 @@ def fit(state, data, **settings):
     return train.fit(STEP, state, toys.batch_fn, 30, 20, data=data, **settings)
 
 
+@pytest.mark.slow
 def test_eight_seeds_are_each_seed_alone():
     together, data = states(8, [0.02] * 8), train.stack([toys.regression(i) for i in range(8)])
     found = fit(together, data)

@@ -46,6 +46,7 @@ class Saves:
         self.waited += 1
 
 
+@pytest.mark.slow
 def test_chunked_is_unchunked_to_the_bit():
     whole = fit(start(), 40, chunk=100)
     for chunk in (7, 20):
@@ -86,6 +87,7 @@ def test_chunks_end_at_multiples_of_the_chunk_wherever_the_run_starts():
     assert ends == [(20, 7), (40, 20), (47, 7)]
 
 
+@pytest.mark.slow
 def test_chunks_of_every_length_and_other_data_are_one_compilation():
     traces = []
 
@@ -156,6 +158,7 @@ def test_message_says_when_nothing_was_saved():
         fit(start(), 40, data=data)
 
 
+@pytest.mark.slow
 def test_members_that_are_not_finite_are_named():
     states = train.stack([start(), start()])
     data = train.stack([toys.regression(i) for i in range(2)])
@@ -197,6 +200,7 @@ def test_steps_that_are_skipped_do_not_stop_the_run_and_are_counted():
     assert bool(train.all_finite(found.params))
 
 
+@pytest.mark.slow
 def test_a_hundred_skipped_steps_in_a_row_stop_the_run():
     def batch_fn(data, step):
         x, y = toys.batch_fn(data, step)
