@@ -110,15 +110,13 @@ class Rounded(NamedTuple):
 def rounded(mixture, level, dtype) -> Rounded:
     """Return the parameters in that dtype; to be called where float64 is still at hand."""
     cast = lambda a: None if a is None else jnp.asarray(a, dtype)  # noqa: E731
+    means, means_low = split(mixture.means, dtype)
+    alpha, alpha_low = split(level.alpha, dtype)
+    weights, sigma = cast(mixture.log_weights), cast(level.sigma)
+    variance, spectrum, basis = map(cast, (mixture.variance, mixture.spectrum, mixture.basis))
     return Rounded(
-        cast(mixture.log_weights),
-        *split(mixture.means, dtype),
-        cast(mixture.variance),
-        cast(mixture.spectrum),
-        cast(mixture.basis),
-        *split(level.alpha, dtype),
-        cast(level.sigma),
-    )
+        weights, means, means_low, variance, spectrum, basis, alpha, alpha_low, sigma
+    )  # fmt: skip
 
 
 def see(law: Rounded, x, centre=None) -> Components:
