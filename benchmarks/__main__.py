@@ -1,6 +1,6 @@
 """Run the workloads named on the command line, all by default, and print a table of ratios.
 
-    python -m benchmarks [w1 w2 w3 w4 w5 solvers probes input]
+    python -m benchmarks [w1 w2 w3 w4 w5 w6 solvers probes subspaces input]
 
 Each workload runs in a process of its own; its JSON lines go to standard output as they come.
 """
@@ -19,8 +19,10 @@ MODULES = {
     "w3": "w3_diagnostics",
     "w4": "w4_empirical",
     "w5": "w5_transport",
+    "w6": "w6_image_training",
     "solvers": "solver_overhead",
     "probes": "probes",
+    "subspaces": "subspaces",
     "input": "input",
 }
 

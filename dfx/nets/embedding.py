@@ -6,6 +6,7 @@ coincide.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -59,22 +60,39 @@ def fourier(t, width: int, scale: float = 16.0):
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
+def sinusoidal_grid(height: int, width: int, num_features: int) -> np.ndarray:
+    """Return fixed features of the places of a grid in reading order, shape (h w, num_features).
+
+    The first half holds sines, then cosines, of the row i at the frequencies 10000^{-k / q} with
+    k = 0..q - 1 and q = num_features / 4, the second half those of the column.
+
+    Source: Peebles & Xie (2023), whose grids are square.
+    """
+    quarter = num_features // 4
+    frequencies = 10000.0 ** (-np.arange(quarter) / quarter)
+    rows, columns = np.mgrid[:height, :width].reshape(2, -1, 1) * frequencies
+    waves = [np.sin(rows), np.cos(rows), np.sin(columns), np.cos(columns)]
+    return np.concatenate(waves, axis=1).astype(np.float32)
+
+
 def _at_least_float32(t):
     t = jnp.asarray(t)
     return t.astype(jnp.promote_types(t.dtype, jnp.float32))
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoidal features of t through linear, SiLU, linear: shape (*t.shape, width)."""
+    """Features of t through linear, SiLU, linear: shape (*t.shape, width), at least float32."""
 
     width: int
     num_features: int
     dtype: Any = None
+    features: Callable = sinusoidal
 
     @nn.compact
     def __call__(self, t):
-        dense = partial(nn.Dense, self.width, kernel_init=lecun_normal, dtype=self.dtype)
-        hidden = nn.silu(dense(name="inputs")(sinusoidal(t, self.num_features)))
+        dtype = self.dtype and jnp.promote_types(self.dtype, jnp.float32)
+        dense = partial(nn.Dense, self.width, kernel_init=lecun_normal, dtype=dtype)
+        hidden = nn.silu(dense(name="inputs")(self.features(t, self.num_features)))
         return dense(name="outputs")(hidden)
 
 

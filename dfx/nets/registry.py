@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dfx.errors import call
+from dfx.nets import presets
 from dfx.nets.dit import dit
+from dfx.nets.edm_unet import edm_unet
 from dfx.nets.energy import EnergyNet, energy_mlp
 from dfx.nets.mlp import mlp, residual_mlp, weight_tied_mlp
 from dfx.nets.net import Net
@@ -19,6 +21,14 @@ REGISTRY: dict[str, Callable[..., Net | EnergyNet]] = {
     "mlp": mlp,
     "unet": unet,
     "dit": dit,
+    "edm_unet": edm_unet,
+    "edm_ddpmpp": presets.edm_ddpmpp,
+    "edm_ncsnpp": presets.edm_ncsnpp,
+    "edm_adm": presets.edm_adm,
+    "dit_s": presets.dit_s,
+    "dit_b": presets.dit_b,
+    "dit_l": presets.dit_l,
+    "dit_xl": presets.dit_xl,
     "energy_mlp": energy_mlp,
 }
 

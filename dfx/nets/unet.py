@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from dfx.errors import PersonError
+from dfx.nets.compute import as_dtype, at_least_float32, attend, check_compute, rematerialised
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
-from dfx.nets.initial import lecun_normal
+from dfx.nets.layers import Conv, Dense, GroupNorm
 from dfx.nets.net import Net, check_picture, from_linen
 from dfx.nets.patches import fold, unfold
 
@@ -34,13 +34,13 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, h, features):
-        norm = partial(nn.GroupNorm, self.groups, epsilon=1e-5, dtype=self.dtype)
-        conv = partial(nn.Conv, self.width, kernel_init=lecun_normal, dtype=self.dtype)
-        inner = conv((3, 3), name="conv1")(nn.silu(norm(name="norm1")(h)))
-        dense = nn.Dense(self.width, kernel_init=lecun_normal, dtype=self.dtype, name="time")
+        norm = partial(GroupNorm, self.groups, silu=True, dtype=self.dtype)
+        conv = partial(Conv, self.width, dtype=self.dtype)
+        inner = conv(name="conv1")(norm(name="norm1")(h))
+        dense = Dense(self.width, dtype=self.dtype, name="time")
         inner = inner + dense(nn.silu(features))[:, None, None, :]
-        inner = conv((3, 3), name="conv2")(nn.silu(norm(name="norm2")(inner)))
-        skip = h if h.shape[-1] == self.width else conv((1, 1), name="skip")(h)
+        inner = conv(name="conv2")(norm(name="norm2")(inner))
+        skip = h if h.shape[-1] == self.width else conv(size=1, name="skip")(h)
         return skip + inner
 
 
@@ -50,15 +50,16 @@ class SpatialAttention(nn.Module):
     heads: int
     groups: int
     dtype: Any = None
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, h):
         n, height, width, channels = h.shape
-        dense = partial(nn.Dense, kernel_init=lecun_normal, dtype=self.dtype)
-        tokens = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name="norm")(h)
+        dense = partial(Dense, dtype=self.dtype)
+        tokens = GroupNorm(self.groups, dtype=self.dtype, name="norm")(h)
         qkv = dense(3 * channels, name="qkv")(tokens.reshape(n, height * width, channels))
         q, k, v = jnp.split(qkv.reshape(n, height * width, 3 * self.heads, -1), 3, axis=2)
-        mixed = jax.nn.dot_product_attention(q, k, v).reshape(n, height, width, channels)
+        mixed = attend(q, k, v, self.attention).reshape(n, height, width, channels)
         return h + dense(channels, name="outputs")(mixed)
 
 
@@ -73,18 +74,19 @@ class UNet(nn.Module):
     num_classes: int
     patch: int = 1
     dtype: Any = None
+    remat: str = "none"
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x, t, cond=None):
         x = fold(x, self.patch)
-        conv = partial(
-            nn.Conv, kernel_size=(3, 3), padding=1, kernel_init=lecun_normal, dtype=self.dtype
-        )
-        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
+        conv = partial(Conv, dtype=self.dtype)
+        made = rematerialised(ResidualBlock, self.remat)
+        block = partial(made, groups=self.groups, dtype=self.dtype)
         widths = [self.base * m for m in self.multipliers]
         features = TimeEmbedding(4 * self.base, self.base, self.dtype, name="time")(t)
         if self.num_classes:
-            embed = ClassEmbedding(self.num_classes, 4 * self.base, self.dtype, name="classes")
+            embed = ClassEmbedding(self.num_classes, 4 * self.base, name="classes")
             features = features + embed(cond, len(x))
 
         h = conv(self.base, name="inputs")(x)
@@ -94,11 +96,12 @@ class UNet(nn.Module):
                 h = block(width, name=f"down_{i}_{j}")(h, features)
                 kept.append(h)
             if i < len(widths) - 1:
-                h = conv(width, strides=2, name=f"down_{i}")(h)
+                h = conv(width, stride=2, name=f"down_{i}")(h)
                 kept.append(h)
 
         h = block(widths[-1], name="middle_0")(h, features)
-        h = SpatialAttention(self.heads, self.groups, self.dtype, name="attention")(h)
+        attention = rematerialised(SpatialAttention, self.remat)
+        h = attention(self.heads, self.groups, self.dtype, self.attention, name="attention")(h)
         h = block(widths[-1], name="middle_1")(h, features)
 
         for i, width in reversed(list(enumerate(widths))):
@@ -108,8 +111,8 @@ class UNet(nn.Module):
             if i > 0:
                 h = conv(width, name=f"up_{i}")(h.repeat(2, axis=1).repeat(2, axis=2))
 
-        norm = nn.GroupNorm(self.groups, epsilon=1e-5, dtype=self.dtype, name="norm")
-        return unfold(conv(x.shape[-1], name="outputs")(nn.silu(norm(h))), self.patch)
+        h = GroupNorm(self.groups, silu=True, name="norm")(at_least_float32(h))
+        return unfold(Conv(x.shape[-1], name="outputs")(h), self.patch)
 
 
 def unet(
@@ -122,10 +125,14 @@ def unet(
     num_classes: int = 0,
     patch: int = 1,
     dtype: Any = None,
+    remat: str = "none",
+    attention: str = "xla",
 ) -> Net:
     """Return a U-Net; t of shape (n,) is a step number 0..1000.
 
-    The defaults have 1,539,329 parameters for 28 x 28 x 1.
+    The defaults have 1,539,329 parameters for 28 x 28 x 1. `features` tells the pictures
+    (n, h, w, c) after each block: down_0_0, .., middle_0, attention, middle_1, .., up_0_0, ..,
+    numbered by level and block, beside what lies between.
 
     Args:
       shape: (height, width, channels); height and width divisible by patch 2^(levels - 1).
@@ -138,13 +145,19 @@ def unet(
         is the null class.
       patch: side of the patches that become channels first: 2 halves every level's side, which on
         a CPU buys twice the width for less time.
-      dtype: the dtype of the computation; None promotes x and the float32 parameters.
+      dtype: the dtype of the computation, also by name; None promotes x and the float32
+        parameters. See `dfx.nets.compute` for what stays float32.
+      remat: what the backward pass computes again, a key of `dfx.nets.compute.REMAT`.
+      attention: "xla", or "cudnn" on a GPU in half precision (`dfx.nets.compute.attend`).
 
     Raises:
-      PersonError: the sizes do not divide.
+      PersonError: the sizes do not divide; an unknown choice.
     """
     check_picture("unet", shape, patch * 2 ** (len(multipliers) - 1))
+    dtype = as_dtype("unet", dtype)
+    check_compute("unet", remat, attention, dtype)
     if base % groups or base % heads:
         raise PersonError(f"unet: base {base} must be a multiple of {groups} groups, {heads} heads")
-    module = UNet(base, tuple(multipliers), blocks, groups, heads, num_classes, patch, dtype)
+    options = (num_classes, patch, dtype, remat, attention)
+    module = UNet(base, tuple(multipliers), blocks, groups, heads, *options)
     return from_linen(module, tuple(shape), num_classes > 0)
