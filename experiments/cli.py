@@ -10,6 +10,10 @@
 Options of run:
   --workdir=DIR                       the run folder; runs/STUDY-SIZE if not given
   --config.GROUP.SETTING=VALUE        change a setting, such as --config.train.num_steps=2000
+  --processes=auto                    join the other hosts of a TPU pod or of a SLURM job
+
+Elsewhere the variables JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES
+and JAX_PROCESS_ID (from 0) join processes. All get the same command and see the same run folder.
 
 Exit status: 0 done, 2 a mistake in what was asked, 1 anything else, 130 or 143 stopped.
 
@@ -28,7 +32,7 @@ from dfx.errors import choose
 from dfx.runs import describe, provenance
 from dfx.runs.outcome import exit_status
 from experiments.arguments import Arguments, parse
-from experiments.launch import run_study
+from experiments.launch import join, run_study
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +48,9 @@ def _command(argv: list[str]) -> None:
         print(f"dfx {provenance.version('dfx')} (jax {provenance.version('jax')})")
     else:
         command = choose("command", argv[0], _COMMANDS)
-        command(parse(argv[1:], () if argv[0] in ("list", "solvers") else ("--workdir",)))
+        if argv[0] == "run":
+            join(argv)
+        command(parse(argv[1:], _OPTIONS.get(argv[0], ("--workdir",))))
 
 
 def _list(arguments: Arguments) -> None:
@@ -56,8 +62,9 @@ def _list(arguments: Arguments) -> None:
     columns = shutil.get_terminal_size((120, 24)).columns
     for name, study in studies.items():
         sizes = f" [{' '.join(study.sizes)}]"
-        line = textwrap.shorten(f"{name}: {study.line}", columns - len(sizes), placeholder=" ...")
-        print(line + sizes)
+        room = max(columns - len(sizes), len(name) + 20)
+        line = textwrap.shorten(f"{name}: {study.line}", room, placeholder=" ...") + sizes
+        print(line if len(line) <= columns else f"{line[: columns - 5].rstrip()} ...]")
 
 
 def _solvers(arguments: Arguments) -> None:
@@ -104,6 +111,11 @@ _COMMANDS = {
     "run": _run,
     "figures": _figures,
     "claims": _claims,
+}
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "list": (),
+    "solvers": (),
+    "run": ("--workdir", "--processes"),
 }
 
 if __name__ == "__main__":

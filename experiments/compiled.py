@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,9 +49,13 @@ def compile_in_haste() -> None:
     """Let XLA leave most optimisations out, unless the person has chosen.
 
     For runs that are nearly all compilation, the smallest size of a study: 93 s of CPU instead of
-    149 for `score_or_flow:smoke`. Called before JAX is imported.
+    149 for `score_or_flow:smoke`. Called before anything is compiled; a process that has joined
+    others has imported JAX already.
     """
-    os.environ.setdefault(HASTE, "1")
+    if HASTE not in os.environ:
+        os.environ[HASTE] = "1"
+        if "jax" in sys.modules:
+            sys.modules["jax"].config.update(HASTE.lower(), True)
 
 
 def _cores() -> int:

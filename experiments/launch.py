@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,11 @@ from dfx.errors import PersonError, Stopped, choose
 from dfx.runs import load, open_run, read_claims, read_run, say
 from dfx.runs.config import DEFAULT_SIZE
 from dfx.runs.place import check, default_folder
+from dfx.runs.processes import by_first, several, together
 from experiments.arguments import Arguments
 from experiments.compiled import compile_in_haste, device_a_core, keep_compiled, plain_warnings
+
+_AUTO = re.compile(r"--processes[= ]auto\b")
 
 
 class Study(NamedTuple):
@@ -26,6 +30,29 @@ class Study(NamedTuple):
     name: str
     size: str
     path: Path
+
+
+def join(argv: list[str]) -> None:
+    """Join the other processes of the run, where the words or the environment ask for it.
+
+    Before the words are looked at and before a device is: from here on the first process alone
+    speaks, so that a mistake is said once.
+
+    Args:
+      argv: the command line; `--processes=auto` is for machines that know of each other, else the
+        variables of `train.start_processes` count.
+
+    Raises:
+      PersonError: the processes cannot be joined.
+    """
+    auto = _AUTO.search(" ".join(argv)) is not None
+    if auto or "JAX_COORDINATOR_ADDRESS" in os.environ:
+        keep_compiled()
+        device_a_core()
+        from dfx.train import start_processes  # here: it imports JAX
+
+        found = start_processes("auto" if auto else None)
+        say(f"{found.processes} processes with {found.devices} devices have joined")
 
 
 def find(spec: str) -> Study:
@@ -49,7 +76,8 @@ def run_study(spec: str, arguments: Arguments, command: str) -> None:
     """Run a study to its end, or go on with it; draw its figures and print its claims.
 
     A finished run is not computed again: it is only shown. Everything that was asked is checked
-    before anything is written.
+    before anything is written. Of several processes (see `join`) all compute, and the first writes,
+    draws and prints.
 
     Args:
       spec: see `find`.
@@ -59,20 +87,31 @@ def run_study(spec: str, arguments: Arguments, command: str) -> None:
     Raises:
       PersonError: a mistake in what was asked.
     """
+    study, config, folder = together(lambda: _look(spec, arguments))
+    if by_first(lambda: _is_finished(folder)):
+        say(f"{folder} is finished already: nothing to compute")
+        by_first(lambda: _show(folder))
+    else:
+        _compute(study, config, folder, command)
+        by_first(lambda: analysis.draw(folder))
+
+
+def _look(spec: str, arguments: Arguments) -> tuple[Study, ConfigDict, Path]:
+    """Return the study, its config and the run folder, all of them checked."""
     study = find(spec)
     keep_compiled()  # here: the check of a config may read data, and so import JAX
     device_a_core()
     if study.size == "smoke":
         compile_in_haste()
+    processes = arguments.options.get("--processes", "auto")
+    if processes != "auto":
+        raise PersonError(f"--processes={processes}: allowed is auto; see dfx --help")
     config = load(study.path, study.size, arguments.settings)
+    if several() and "mesh" not in config:
+        raise PersonError(f"{study.name} runs in one process: it has no settings of a mesh")
     folder = _folder(study, config, arguments.options.get("--workdir"))
     check(folder, config, study.name)
-    if _is_finished(folder):
-        say(f"{folder} is finished already: nothing to compute")
-        _show(folder)
-    else:
-        _compute(study, config, folder, command)
-        analysis.draw(folder)
+    return study, config, folder
 
 
 def _folder(study: Study, config: ConfigDict, given: str | None) -> Path:

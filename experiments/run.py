@@ -11,7 +11,7 @@ import sys
 from dfx.errors import PersonError
 from dfx.runs.outcome import exit_status
 from experiments.arguments import parse
-from experiments.launch import run_study
+from experiments.launch import join, run_study
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +24,8 @@ def _command(argv: list[str]) -> None:
     if "--help" in argv or "-h" in argv:
         print((__doc__ or "").strip())
         return
-    arguments = parse(argv, options=("--config", "--workdir"))
+    join(argv)
+    arguments = parse(argv, options=("--config", "--workdir", "--processes"))
     arguments.positionals("python -m experiments.run --config=configs/STUDY.py:SIZE --workdir=DIR")
     if "--config" not in arguments.options:
         raise PersonError("--config is missing: --config=configs/STUDY.py:SIZE says what to run")

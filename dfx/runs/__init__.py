@@ -13,7 +13,8 @@ from dfx.runs.claims import (
     write_claims,
 )
 from dfx.runs.config import config_hash, describe, load
-from dfx.runs.folder import Run, open_run
+from dfx.runs.folder import Run
+from dfx.runs.opening import open_run
 from dfx.runs.progress import Progress, say
 from dfx.runs.record import DamagedRun, MissingRun, Record, read_run
 from dfx.runs.table import table

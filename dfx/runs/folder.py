@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import FrozenConfigDict
 
-from dfx.errors import PersonError
 from dfx.runs import arrays as npz
-from dfx.runs import metrics, place, provenance
+from dfx.runs import metrics, provenance
 from dfx.runs.claims import FILE as CLAIMS
-from dfx.runs.config import config_hash, from_plain, to_plain
+from dfx.runs.config import config_hash, to_plain
 from dfx.runs.files import sweep, write_json
 from dfx.runs.lock import NAME as LOCK
 from dfx.runs.lock import Lock
@@ -52,7 +51,7 @@ class Run:
         config: FrozenConfigDict,
         study: str,
         size: str,
-        lock: Lock,
+        lock: Lock | None,
         made: Sequence[Path] = (),
     ):
         self.folder, self.config, self.study, self.size = folder, config, study, size
@@ -76,19 +75,25 @@ class Run:
           name: letters, digits and _ . = + -.
           compute: returns arrays by name; called at most once.
         """
-        path = array_path(self.folder, _checked(name))
-        try:
-            kept = npz.load(path)
-        except FileNotFoundError:
-            pass
-        except npz.Damaged as error:
-            say(f"warning: {error}: computing it anew")
-        else:
-            if name in self._plan:
-                say(f"{self._label(name)}: kept from before")
+        kept = self.kept(name)
+        if kept is not None:
             return kept
+        path = array_path(self.folder, name)
         npz.save(path, compute())
         return npz.load(path)
+
+    def kept(self, name: str) -> dict[str, np.ndarray] | None:
+        """Return the arrays kept under `name`, None if there are none that are whole."""
+        try:
+            kept = npz.load(array_path(self.folder, checked(name)))
+        except FileNotFoundError:
+            return None
+        except npz.Damaged as error:
+            say(f"warning: {error}: computing it anew")
+            return None
+        if name in self._plan:
+            say(f"{self._label(name)}: kept from before")
+        return kept
 
     def log(self, stage: str, step: int, **values: Any) -> None:
         """Keep numbers (or arrays of numbers) of one step; logged again, they replace the first."""
@@ -100,12 +105,12 @@ class Run:
 
     def checkpoint_folder(self, name: str) -> Path:
         """Return the folder for the checkpoints of `name`, made if need be."""
-        return _made(self.folder / "checkpoints" / _checked(name))
+        return make_folder(self.folder / "checkpoints" / checked(name))
 
     @property
     def figures(self) -> Path:
         """The folder for figures, made if need be."""
-        return _made(self.folder / "figures")
+        return make_folder(self.folder / "figures")
 
     @property
     def finished(self) -> bool:
@@ -130,7 +135,8 @@ class Run:
 
     def close(self) -> None:
         """Give the folder back to others."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Run:
         return self
@@ -147,7 +153,7 @@ class Run:
         self._about |= entries
         write_json(self.folder / PROVENANCE, self._about)
 
-    def _begin(self, start: dict[str, Any]) -> None:
+    def begin(self, start: dict[str, Any]) -> None:
         """Write config and provenance of a new run, or add a start to those of an old one."""
         for part in (self.folder, self.folder / "arrays"):
             sweep(part)
@@ -165,48 +171,14 @@ class Run:
                    finished=None)  # fmt: skip
 
 
-def open_run(
-    folder: str | Path,
-    config: ConfigDict,
-    study: str,
-    size: str = "default",
-    command: str = "",
-    start: Mapping[str, Any] | None = None,
-) -> Run:
-    """Return the run in `folder`, begun anew or reopened, locked for this process.
-
-    Args:
-      command: the command line, kept in the provenance.
-      start: what to keep of this start; the default is `provenance.collect`, which imports JAX.
-
-    Raises:
-      PersonError: the folder holds another run or other things, cannot be written, or is in use.
-        Nothing has been written then.
-    """
-    folder = Path(folder)
-    frozen = from_plain(config)
-    place.check(folder, frozen, study)
-    start = provenance.collect(command) if start is None else dict(start)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        run = Run(_made(folder), frozen, study, size, Lock(folder), made)
-    except OSError as error:
-        raise PersonError(f"{folder} cannot be written: {error.strerror}") from None
-    try:
-        place.check(folder, frozen, study)  # again, now that nobody else can write
-        run._begin(start)
-    except BaseException:
-        run.close()
-        raise
-    return run
-
-
-def _made(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """Return the folder, made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _checked(name: str) -> str:
+def checked(name: str) -> str:
+    """Return a name that may be that of a file in a run folder; raise ValueError if it may not."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a file: use letters, digits and _ . = + -")
     return name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,20 @@ def append(path: Path, stage: str, step: int, values: dict[str, Any]) -> None:
 
     The row reaches the operating system in one write before this returns, so a kill loses at most
     the row in hand.
+
+    Raises:
+      OSError: the disk is full; the rows before are whole.
     """
     row = {"stage": stage, "step": int(step)}
     row |= {name: np.asarray(value, np.float64) for name, value in values.items()}
+    line = (dumps(row) + "\n").encode()
     with open(path, "ab", buffering=0) as file:
-        file.write((dumps(row) + "\n").encode())
+        try:
+            if file.write(line) < len(line):  # the last bytes of the disk took a part of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            error.add_note(f"while writing {path}")
+            raise
 
 
 def repair(path: Path) -> None:

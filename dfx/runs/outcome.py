@@ -1,7 +1,8 @@
 """How a command ends: its exit status, and at most one line instead of a traceback.
 
 0 done; 2 a person's mistake; 1 anything else, with a traceback if it is a bug; 130 and 143 stopped
-by the keyboard and by SIGTERM.
+by the keyboard and by SIGTERM. Of several processes of one run the first alone has the line; a
+traceback comes from whichever has the bug.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from dfx.errors import PersonError, Stopped
+from dfx.runs.processes import is_first, leave
 
 DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 # What the disk, not the code, is to blame for.
@@ -31,6 +33,10 @@ def exit_status(command: Callable[[], None]) -> int:
 
     Notes added to the exception (`add_note`), such as how to go on, are part of the line.
     """
+    return leave(_status(command))
+
+
+def _status(command: Callable[[], None]) -> int:
     try:
         with _terminable():
             command()
@@ -59,8 +65,10 @@ def exit_status(command: Callable[[], None]) -> int:
 
 
 def _end(status: int, error: BaseException, line: str | None = None) -> int:
-    words = [line or str(error), *getattr(error, "__notes__", [])]
-    print("dfx:", " ".join("; ".join(words).split()), file=sys.stderr)
+    if is_first():
+        # JAX adds a note, below a rule, on the frames that it has left out of the traceback.
+        notes = [note for note in getattr(error, "__notes__", []) if not note.startswith("---")]
+        print("dfx:", " ".join("; ".join([line or str(error), *notes]).split()), file=sys.stderr)
     return status
 
 

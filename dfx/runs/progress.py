@@ -1,4 +1,5 @@
-"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere. Of several processes of
+one run the first alone speaks."""
 
 from __future__ import annotations
 
@@ -8,11 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from dfx.runs.processes import is_first
+
 QUIET_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 def say(line: str) -> None:
     """Print one line on stderr, above a bar if there is one."""
+    if not is_first():
+        return
     tqdm.write(f"dfx: {line}", file=sys.stderr)
     sys.stderr.flush()
 
@@ -26,7 +31,7 @@ class Progress:
 
     def __init__(self, total: int, label: str, initial: int = 0, unit: str = "step"):
         self._label, self._shown = label, time.monotonic()
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty() and is_first()
         self._bar: Any = tqdm(
             total=total, desc=label, initial=initial, unit=f" {unit}s", file=sys.stderr,
             dynamic_ncols=True, disable=not self._terminal, leave=True,

@@ -62,11 +62,12 @@ def _git(*arguments: str) -> str | None:
 
 
 def devices() -> dict[str, Any]:
-    """Return the kind and the number of the devices that JAX computes on."""
+    """Return the kind and the number of the devices that JAX computes on, of all processes."""
     import jax
 
-    found = jax.devices()
-    return {"platform": found[0].platform, "kind": found[0].device_kind, "count": len(found)}
+    found, processes = jax.devices(), jax.process_count()
+    about = {"platform": found[0].platform, "kind": found[0].device_kind, "count": len(found)}
+    return about | ({"processes": processes} if processes > 1 else {})
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:

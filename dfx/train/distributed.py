@@ -2,6 +2,11 @@
 
 Every process runs the same program on its own devices; what leaves a process (lines, files) is the
 business of the first one. With a single process all of this does nothing.
+
+A process that dies takes the others with it. They end, by JAX's doing, with a traceback when they
+meet its absence in a sum over all devices (CPU), or with SIGABRT when its heartbeats have been
+missing for `HEARTBEAT_SECONDS`; at once if it is the first process, which hears the heartbeats. All
+of them started again go on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ from dfx.errors import PersonError
 
 #: Where the environment says which process this is; jax knows the same names.
 _COORDINATOR, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+#: How long a process may be silent before the others are ended; a thread of JAX's own speaks.
+HEARTBEAT_SECONDS = 60
 
 
 class Processes(NamedTuple):
@@ -42,7 +50,8 @@ def start_processes(
       index: which one this is, from 0.
 
     Raises:
-      PersonError: the numbers make no sense, JAX computes already, or the others do not come.
+      PersonError: the numbers make no sense, or JAX computes already. If the others do not come
+        within five minutes, JAX aborts the process.
     """
     if coordinator is None:
         coordinator = os.environ.get(_COORDINATOR)
@@ -82,14 +91,17 @@ def _join(coordinator: str, count: int | None, index: int | None) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         if coordinator == "auto":
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
             return
-        if count is None or index is None or not 0 <= index < count:
+        ported = coordinator.rpartition(":")[2].isdecimal()
+        if not ported or count is None or index is None or not 0 <= index < count:
             raise PersonError(
-                f"process {index!r} of {count!r} at {coordinator}: give the number of processes "
-                "and which one this is, from 0"
+                f"process {index!r} of {count!r} at {coordinator}: give host:port of the first "
+                "process, the number of processes and which one this is, from 0"
             )
-        jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
+        jax.distributed.initialize(
+            coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
     except (RuntimeError, ValueError) as error:
         if isinstance(error, PersonError):
             raise

@@ -7,8 +7,9 @@ import time
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from dfx.runs import read_run
+from dfx.runs import open_run, read_run
 
 # A run without JAX, so that it starts fast: a chain in which each stage needs the one before.
 STUDY = """
@@ -104,3 +105,34 @@ def test_a_file_that_does_not_fit_ends_in_one_line_and_loses_nothing(tmp_path):
     assert run.names() == ["small"] and not run.finished
     np.testing.assert_array_equal(run.arrays("small")["x"], np.zeros(10))
     assert not list((tmp_path / "r").rglob("*.tmp"))
+
+
+FULL_LOG = """
+import resource, sys
+from ml_collections import ConfigDict
+from dfx.runs import open_run
+from dfx.runs.outcome import exit_status
+
+def command():
+    with open_run(sys.argv[1], ConfigDict({"seed": 0}), "full", start={}) as run:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+        for step in range(1000):
+            run.log("train", step, loss=step / 8)
+
+sys.exit(exit_status(command))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
+def test_a_log_that_does_not_fit_ends_in_one_line_and_keeps_every_row_before(tmp_path):
+    command = [sys.executable, "-c", FULL_LOG, str(tmp_path / "r")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("dfx: ") and "metrics.jsonl" in line
+    with open_run(tmp_path / "r", ConfigDict({"seed": 0}), "full", start={}) as run:
+        rows = read_run(run.folder).metrics("train")["loss"]
+        assert 30 < len(rows) < 100
+        np.testing.assert_array_equal(rows, np.arange(len(rows)) / 8)
+        run.log("train", len(rows), loss=0.0)  # there is room again
+    assert len(read_run(run.folder).metrics("train")["loss"]) == len(rows) + 1

@@ -105,14 +105,14 @@ def test_one_process_at_a_time_writes_a_folder(tmp_path):
 
 
 def test_a_folder_taken_by_another_run_at_the_last_moment_is_refused(tmp_path, monkeypatch):
-    from dfx.runs import folder
+    from dfx.runs import opening
 
     def slow_lock(place):  # while this process waits, another one begins its run and ends
-        monkeypatch.setattr(folder, "Lock", locks.Lock)
+        monkeypatch.setattr(opening, "Lock", locks.Lock)
         opened(place, study="other").close()
         return locks.Lock(place)
 
-    monkeypatch.setattr(folder, "Lock", slow_lock)
+    monkeypatch.setattr(opening, "Lock", slow_lock)
     with pytest.raises(PersonError, match="holds a run of other, not of fake"):
         opened(tmp_path / "r")
     assert read_run(tmp_path / "r").study == "other"
