@@ -55,12 +55,12 @@ def digits(config, run) -> None:
 
     def compute():
         steps, seed = config.pictures.classifier_steps, config.seed + 20
-        classify, right = judge.train_judge(run, sets["train"], sets["test"], steps, seed)
+        judged = judge.train_judge(run, sets["train"], sets["test"], steps, seed)
         real = data.to_unit(sets["test"].images)
         return {
-            "probabilities": classify(samples["x"]),
-            "real_probabilities": classify(real[: len(samples["x"])]),
-            "right": right,
+            "probabilities": judged.classify(samples["x"]),
+            "real_probabilities": judged.classify(real[: len(samples["x"])]),
+            "right": judged.right,
             "real": sets["test"].images[:64],
         }
 
