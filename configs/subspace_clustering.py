@@ -1,0 +1,292 @@
+"""Learning subspaces: how many samples a low-rank denoiser needs, and what its Jacobian shows.
+
+    dfx run subspace_clustering           every part, under 15 minutes on two cores
+    dfx run subspace_clustering:smoke     every part at toy size, under a minute
+    dfx run subspace_clustering:paper     full grids, longer trainings, on an accelerator
+    dfx run subspace_clustering:pod       100 seeds a cell, spread over the devices of a pod
+
+Parts: "maps" (recovery over samples and dimension, by PCA, K-subspaces and trained low-rank nets),
+"laws" (identities, the cost of hard labels, PCA with noise, the angle between subspaces), "nets"
+(perceptrons on the same data: when they generalise, the rank of their Jacobian, edits) and
+"pictures" (rank and edits of nets on pictures). Pictures are the 8x8 digits that come with
+scikit-learn; where the environment variable DFX_DATA names a folder with the standard files, MNIST
+and CIFAR-10 too. Others with --config.data.path=FOLDER --config.pictures.names="('mnist',)".
+
+Source: Wang, Zhang, Zhang, Chen, Ma, Qu (2024), arXiv 2409.02426.
+"""
+
+import itertools
+import math
+import os
+from typing import Any
+
+from ml_collections import config_dict
+
+from dfx.runs import checks
+
+SIZES = ("smoke", "default", "paper", "pod")
+PARTS = ("maps", "laws", "nets", "pictures")
+PICTURES = ("digits", "mnist", "cifar10", "fashion_mnist")
+_PATH = os.environ.get("DFX_DATA", "")
+
+
+def get_config(size: str = "default") -> config_dict.ConfigDict:
+    """Return the config of one size."""
+    config = _default()
+    config.update(_CHANGES[size])
+    return config
+
+
+def _default() -> config_dict.ConfigDict:
+    return config_dict.create(
+        seed=0,
+        parts=PARTS,
+        dim=48,
+        # Projection distance below which all subspaces count as found; the paper's is not known.
+        tolerance=0.5,
+        laws=dict(
+            num_seeds=20,
+            # Hard against soft weights: draws a seed.
+            levels=(0.1, 0.3, 1.0, 3.0),
+            num_draws=4096,
+            # PCA with noise of this size a coordinate at n = `dim`, and of the same total energy at
+            # the larger n.
+            noise=0.02,
+            noise_dims=(2, 4, 6, 8),
+            noise_counts=(2, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16),
+            noise_seeds=200,
+            large_dim=480,
+            # Two subspaces of dimension 3 at these principal angles, in degrees.
+            angles=(5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0),
+            angle_counts=(4, 6, 15),
+        ),
+        # A map: recovery by dimension d and samples N of each subspace; num_seeds problems a cell.
+        maps=dict(
+            dims=(2, 3, 4, 5, 6, 7, 8),
+            counts=(2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+            num_seeds=20,
+            pca_seeds=200,
+            # K-subspaces solver: best of so many uniform starts (two subspaces), and of so many
+            # through random points (two and three subspaces, on fewer cells).
+            restarts=(40, 20),
+            points=dict(dims=(2, 4, 6, 8), counts=(2, 3, 4, 5, 6, 7, 8, 9, 10, 12)),
+            # Low-rank nets; the first by one subspace, the second by two.
+            one=dict(num_steps=1000, batch_size=32, learning_rate=0.05),
+            two=dict(
+                dims=(2, 3, 4),
+                counts=(2, 3, 4, 6, 8, 10, 15, 20, 30),
+                num_steps=1000,
+                batch_size=32,
+                learning_rate=0.05,
+                restarts=2,
+            ),
+            chunk=50,
+        ),
+        nets=dict(
+            num_seeds=20,
+            dims=(2, 4, 6),
+            ratios=(5, 15, 60, 120),
+            width=128,
+            depth=2,
+            num_steps=5000,
+            batch_size=64,
+            learning_rate=4e-3,
+            chunk=50,
+            num_samples=128,
+            sample_steps=18,
+            # A sample is new beyond this share of the median distance of fresh data to the
+            # training set, and in place within this relative distance of the nearest subspace.
+            new=0.5,
+            near=0.25,
+            # The Jacobian's rank: dimension of the two subspaces, samples of each, noise levels.
+            rank=dict(dim=7, count=420, num_points=8, levels=(0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0)),
+        ),
+        # Settings of each set by its name; all Jacobians are exact.
+        pictures=dict(
+            names=PICTURES[:1] if not _PATH else PICTURES[:3],
+            limit=10_000,
+            num_seeds=3,
+            learning_rate=2e-3,
+            chunk=20,
+            levels=(0.05, 0.2, 0.7, 2.0, 10.0),
+            edit_level=1.0,
+            strengths=(-6.0, -3.0, 0.0, 3.0, 6.0),
+            sample_steps=20,
+            digits=dict(
+                patch=2, width=48, depth=2, heads=4, num_steps=1200, batch_size=64, num_points=16
+            ),
+            mnist=dict(
+                patch=4, width=64, depth=2, heads=4, num_steps=1000, batch_size=32, num_points=2
+            ),
+            cifar10=dict(
+                patch=4, width=64, depth=2, heads=4, num_steps=700, batch_size=32, num_points=1
+            ),
+            fashion_mnist=dict(
+                patch=4, width=64, depth=2, heads=4, num_steps=1000, batch_size=32, num_points=2
+            ),
+        ),
+        data=dict(path=_PATH),
+    )
+
+
+_CHANGES: dict[str, dict[str, Any]] = {
+    "default": {},
+    # Few shapes: what is drawn, solved and trained is one program for several parts.
+    "smoke": dict(
+        laws=dict(
+            num_seeds=4,
+            num_draws=64,
+            noise_dims=(2, 3),
+            noise_counts=(2, 3, 4),
+            noise_seeds=8,
+            large_dim=48,
+            angles=(30.0, 90.0),
+            angle_counts=(2, 3, 4),
+        ),
+        maps=dict(
+            dims=(2, 3),
+            counts=(2, 3, 4),
+            num_seeds=4,
+            pca_seeds=4,
+            restarts=(3, 3),
+            points=dict(dims=(3,), counts=(2, 3, 4)),
+            one=dict(num_steps=20, batch_size=8),
+            two=dict(dims=(2, 3), counts=(2, 3, 4), num_steps=20, batch_size=8, restarts=1),
+            chunk=10,
+        ),
+        nets=dict(
+            num_seeds=2,
+            dims=(2, 4),
+            ratios=(5, 15),
+            width=16,
+            depth=1,
+            num_steps=20,
+            batch_size=16,
+            chunk=10,
+            num_samples=16,
+            sample_steps=4,
+            rank=dict(dim=3, count=30, num_points=4, levels=(0.2, 5.0)),
+        ),
+        pictures=dict(
+            names=("digits",),
+            limit=200,
+            num_seeds=2,
+            chunk=2,
+            levels=(0.2, 5.0),
+            sample_steps=4,
+            digits=dict(width=16, depth=1, heads=2, num_steps=4, batch_size=8, num_points=4),
+        ),
+    ),
+    "paper": dict(
+        laws=dict(num_draws=65_536, noise_seeds=1000),
+        maps=dict(
+            num_seeds=50,
+            pca_seeds=1000,
+            restarts=(100, 100),
+            points=dict(dims=(2, 3, 4, 5, 6, 7, 8), counts=tuple(range(2, 16))),
+            one=dict(num_steps=10_000, batch_size=64),
+            two=dict(
+                dims=(2, 3, 4, 5, 6, 7, 8),
+                counts=(*range(2, 16), 20, 30, 45, 60),
+                num_steps=10_000,
+                batch_size=64,
+                restarts=5,
+            ),
+        ),
+        nets=dict(
+            dims=(2, 3, 4, 5, 6),
+            ratios=(2, 5, 10, 15, 30, 60, 120, 240),
+            width=512,
+            depth=3,
+            num_steps=50_000,
+            batch_size=512,
+            learning_rate=1e-3,
+            num_samples=2048,
+            rank=dict(num_points=64),
+        ),
+        pictures=dict(
+            limit=50_000,
+            learning_rate=3e-4,
+            **{
+                name: dict(
+                    width=192, depth=8, heads=6, num_steps=100_000, batch_size=256, num_points=16
+                )
+                for name in PICTURES
+            },
+        ),
+    ),
+}
+_PAPER_MAPS = _CHANGES["paper"]["maps"]
+_CHANGES["pod"] = {**_CHANGES["paper"], "maps": {**_PAPER_MAPS, "num_seeds": 100}}
+
+_CHOICES = {"parts": PARTS, "pictures.names": PICTURES}
+_RISING = (
+    "laws.noise_dims",
+    "laws.noise_counts",
+    "laws.angles",
+    "laws.angle_counts",
+    "maps.dims",
+    "maps.counts",
+    "maps.points.dims",
+    "maps.points.counts",
+    "maps.two.dims",
+    "maps.two.counts",
+    "nets.dims",
+    "nets.ratios",
+    "nets.rank.levels",
+    "pictures.levels",
+    "pictures.strengths",
+)
+
+
+def validate(config: config_dict.ConfigDict) -> None:
+    """Check ranges and choices, and that the pictures are there.
+
+    Raises:
+      ConfigError: a setting out of its range, in one line.
+      DataError: no such data set where the path points, or a torn file.
+    """
+    for name, allowed in _CHOICES.items():
+        checks.not_empty(f"config.{name}", checks.value_of(config, name))
+        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
+    for name, value in checks.numbers(config):
+        if name != "config.pictures.strengths":
+            (checks.not_negative if name == "config.seed" else checks.positive)(name, value)
+    for name in ("laws", "maps", "nets", "pictures"):  # an interval needs two
+        checks.in_range(f"config.{name}.num_seeds", config[name].num_seeds, 2, 10_000)
+    given = config.maps.restarts
+    checks.require(len(given) == 2, "config.maps.restarts", given, "two: uniform, through points")
+    checks.in_range("config.laws.angles", config.laws.angles, 1.0, 90.0)
+    for name in ("pictures.levels", "pictures.edit_level", "laws.levels"):
+        # The linear VP schedule ends at sigma / alpha = 152.
+        checks.in_range(f"config.{name}", checks.value_of(config, name), 1e-3, 150.0)
+    for name in _RISING:
+        given = checks.value_of(config, name)
+        rising = all(a < b for a, b in itertools.pairwise(given))
+        checks.require(rising, f"config.{name}", given, "rising numbers")
+    _check_room(config)
+    if "pictures" in config.parts:
+        from dfx import data  # here: it imports JAX, which the other checks can do without
+
+        for name in config.pictures.names:
+            data.load(name, config.data.path or None, "train", limit=1)
+
+
+def _check_room(config) -> None:
+    """The subspaces fit into the space, and both sides of a fitted line have cells."""
+    for name, factor in {
+        "maps.dims": 2,
+        "maps.points.dims": 3,
+        "maps.two.dims": 2,
+        "nets.dims": 2,
+        "nets.rank.dim": 2,
+        "laws.noise_dims": 1,
+    }.items():
+        given, most = checks.value_of(config, name), config.dim // factor
+        checks.in_range(f"config.{name}", given, 1, most)
+    # Three subspaces at an angle need a common part of dimension 3, two labelled laws 14.
+    checks.in_range("config.dim", config.dim, 16, 10_000)
+    checks.in_range("config.laws.large_dim", config.laws.large_dim, config.dim, 10_000)
+    # Perceptrons see x0 and the noise sqrt(n / d) times as large.
+    most = 150.0 / math.sqrt(config.dim / config.nets.rank.dim)
+    checks.in_range("config.nets.rank.levels", config.nets.rank.levels, 1e-3, most)
