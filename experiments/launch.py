@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 import analysis
 import configs
 from dfx.errors import PersonError, Stopped, choose
-from dfx.runs import load, open_run, read_claims, read_run, say
+from dfx.runs import load, open_run, read_claims, read_run, say, unchanged
 from dfx.runs.config import DEFAULT_SIZE
 from dfx.runs.place import check, default_folder
 from dfx.runs.processes import by_first, several, together
@@ -116,7 +116,7 @@ def _look(spec: str, arguments: Arguments) -> tuple[Study, ConfigDict, Path]:
 
 def _folder(study: Study, config: ConfigDict, given: str | None) -> Path:
     if given is None:
-        base = load(study.path, study.size)
+        base = unchanged(study.path, study.size)
         return default_folder(study.name, study.size, config, base)
     if not given.strip():
         raise PersonError("--workdir needs a folder: --workdir=DIR")

@@ -12,7 +12,7 @@ from dfx.runs.claims import (
     within,
     write_claims,
 )
-from dfx.runs.config import config_hash, describe, load
+from dfx.runs.config import config_hash, describe, load, unchanged
 from dfx.runs.folder import Run
 from dfx.runs.opening import open_run
 from dfx.runs.progress import Progress, say
@@ -40,6 +40,7 @@ __all__ = [
     "read_run",
     "say",
     "table",
+    "unchanged",
     "within",
     "write_claims",
 ]

@@ -27,6 +27,7 @@ from dfx.runs.files import dumps
 from dfx.runs.overrides import override
 
 DEFAULT_SIZE = "default"
+_PREFIX = "_dfx_config_"  # of the names of config files as modules
 
 
 class Description(NamedTuple):
@@ -50,10 +51,7 @@ def load(
       ConfigError: no such file, size or setting, or a value that the setting cannot have.
     """
     module = _run_file(Path(path))
-    sizes = tuple(getattr(module, "SIZES", (DEFAULT_SIZE,)))
-    if size not in sizes:
-        raise ConfigError(str(unknown(f"size of {Path(path).stem}", size, sizes)))
-    config = ConfigDict(module.get_config(size))
+    config = _get(module, size)
     for setting, text in overrides:
         override(config, setting, text)
     frozen = from_plain(config)
@@ -62,10 +60,28 @@ def load(
     return frozen
 
 
+def unchanged(path: str | Path, size: str = DEFAULT_SIZE) -> FrozenConfigDict:
+    """Return the config that the file gives for `size` as it is, not checked: it need not be one
+    that could run here.
+
+    Raises:
+      ConfigError: no such file or size.
+    """
+    return from_plain(_get(_run_file(Path(path)), size))
+
+
+def _get(module: ModuleType, size: str) -> ConfigDict:
+    sizes = tuple(getattr(module, "SIZES", (DEFAULT_SIZE,)))
+    if size not in sizes:
+        study = module.__name__.removeprefix(_PREFIX)
+        raise ConfigError(str(unknown(f"size of {study}", size, sizes)))
+    return ConfigDict(module.get_config(size))
+
+
 def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"there is no config file {str(path)!r}")
-    name = f"_dfx_config_{path.stem}"
+    name = f"{_PREFIX}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{str(path)!r} is no Python file")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dfx.errors import PersonError
-from dfx.runs import ConfigError, checks, config_hash, describe, load
+from dfx.runs import ConfigError, checks, config_hash, describe, load, unchanged
 from dfx.runs.config import first_difference, from_plain, to_plain
 from dfx.runs.files import dumps
 
@@ -133,6 +133,16 @@ def test_a_config_is_loaded_overridden_checked_and_frozen(file):
 def test_validate_sees_the_overrides(file):
     with pytest.raises(ConfigError, match=r"config.train.steps: given -1, allowed: a number above"):
         load(file, "smoke", [("train.steps", "-1")])
+
+
+def test_a_config_that_cannot_run_here_can_still_be_looked_at(file):
+    """The base of a config with changes, say, whose data are elsewhere."""
+    file.write_text(FILE.replace('"default": 30', '"default": -30'))
+    with pytest.raises(ConfigError, match="given -30"):
+        load(file)
+    assert unchanged(file).train.steps == -30
+    with pytest.raises(ConfigError, match="did you mean 'smoke'"):
+        unchanged(file, "smkoe")
 
 
 def test_an_unknown_size_names_the_nearest(file):
