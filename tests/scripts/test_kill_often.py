@@ -17,13 +17,13 @@ SHORT = (
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_a_training_stopped_three_times_ends_to_the_bit(tmp_path, monkeypatch):
+def test_a_training_stopped_by_either_signal_ends_to_the_bit(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
     begin = [sys.executable, "-m", "experiments.cli", "run", *SHORT.split()]
-    for how, kills in ((signal.SIGKILL, 2), (signal.SIGTERM, 1)):
-        found = kill_often.survive(begin, tmp_path, kills, how, longest=12.0)
-        assert sum(found.values()) == kills
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        found = kill_often.survive(begin, tmp_path, 1, how, longest=12.0)
+        assert sum(found.values()) == 1
 
 
 def test_runs_that_differ_in_a_bit_are_told_apart(tmp_path):

@@ -33,9 +33,7 @@ def holders(leaf):
 ALL = [
     pytest.param("imagenet256_sit_b", None, id="b"),
     pytest.param("imagenet256_sit_xl", None, id="xl"),
-    pytest.param("imagenet256_sit_xl", 128, id="xl-128", marks=pytest.mark.slow),
     pytest.param("imagenet64_edm", 8, id="edm-8", marks=SLOW),
-    pytest.param("imagenet64_edm", None, id="edm", marks=SLOW),
 ]
 
 
@@ -84,18 +82,18 @@ def test_a_device_holds_its_share_of_the_bytes(size, fsdp):
 
 
 @pytest.mark.parametrize(
-    ("size", "parameters", "flop"),
+    ("size", "fsdp", "parameters", "flop"),
     [
         # Peebles and Xie (2023), table 4: 23.01 and 118.64 G products for one picture's forward
         # pass, at 256 pictures; the backward pass takes two more.
-        ("imagenet256_sit_b", 130e6, 6 * 256 * 23.01e9),
-        ("imagenet256_sit_xl", 675e6, 6 * 256 * 118.64e9),
+        ("imagenet256_sit_b", None, 130e6, 6 * 256 * 23.01e9),
+        ("imagenet256_sit_xl", None, 675e6, 6 * 256 * 118.64e9),
         # Karras et al. (2022), table 7: 296 M; Dhariwal and Nichol (2021): 103.9 G.
-        pytest.param("imagenet64_edm", 296e6, 6 * 4096 * 103.9e9, marks=SLOW),
+        pytest.param("imagenet64_edm", 8, 296e6, 6 * 4096 * 103.9e9, marks=SLOW),
     ],
 )
-def test_sizes_are_those_of_the_papers(size, parameters, flop):
-    _, step = pod(size, None)
+def test_sizes_are_those_of_the_papers(size, fsdp, parameters, flop):
+    _, step = pod(size, fsdp)
     number = sum(leaf.size for leaf in jax.tree.leaves(step.state.params))
     assert number == pytest.approx(parameters, rel=0.01)
     assert step.flop == pytest.approx(flop, rel=0.06)  # papers leave small products out
