@@ -10,7 +10,8 @@ Parts: "maps" (recovery over samples and dimension, by PCA, K-subspaces and trai
 (perceptrons on the same data: when they generalise, the rank of their Jacobian, edits) and
 "pictures" (rank and edits of nets on pictures). Pictures are the 8x8 digits that come with
 scikit-learn; where the environment variable DFX_DATA names a folder with the standard files, MNIST
-and CIFAR-10 too. Others with --config.data.path=FOLDER --config.pictures.names="('mnist',)".
+and CIFAR-10 too, which take some six minutes more. To choose: --config.data.path=FOLDER
+--config.pictures.names="('mnist',)".
 
 Source: Wang, Zhang, Zhang, Chen, Ma, Qu (2024), arXiv 2409.02426.
 """
