@@ -179,7 +179,7 @@ def test_the_net_is_shown_the_noisy_point_its_time_and_its_classes():
         noise=lambda key, x0: eps,
     )
     value, _ = loss({}, jax.random.key(0), x0, cond)
-    (x, t, classes), = seen
+    ((x, t, classes),) = seen
     index = np.round(t).astype(int)
     assert t.shape == (300,) and np.abs(t - index).max() < 1e-3
     assert index.min() >= 0 and index.max() <= 999 and len(np.unique(index)) > 200
@@ -217,7 +217,7 @@ def test_one_time_per_token_noises_and_weighs_each_token_by_its_own():
         noise=lambda key, x0: jnp.zeros_like(x0),
     )
     value, aux = loss({}, jax.random.key(0), x0)
-    (x, shown, _), = seen
+    ((x, shown, _),) = seen
     np.testing.assert_array_equal(shown, t)
     np.testing.assert_allclose(x, np.broadcast_to(1 - t[:, :, None], x.shape), rtol=1e-6)
     assert value == pytest.approx(float(jnp.mean(((1 - t) / t) ** 2)), rel=1e-5)
