@@ -82,7 +82,7 @@ def levels(run: Record, judged: Judged):
     axes[0, 0].set_ylabel(r"mean square of $\hat x_0 - x_0$")
     # The empirical denoiser leaves the panel where it can only return training pictures.
     axes[0, 1].set(ylabel="over that of the Gaussian law", ylim=(0.1, 10.0))
-    axes[0, 0].legend()
+    _legend_below(fig, axes[0, 0])
     style.panel_labels(axes.flat)
     return fig
 
@@ -99,7 +99,6 @@ def distance(run: Record, judged: Judged):
         value = judged.references[name]["frechet_limit"][0]
         axes[0, 0].axhline(value, color=color, linestyle=dashes, label=label)
     axes[0, 0].set(xlabel="minutes of training", ylabel="Frechet distance", yscale="symlog")
-    axes[0, 0].legend()
     shares = ("precision", "recall", "density", "coverage")
     for name, color, mark in zip(shares, style.COLORS, "osv^"):
         found = judged.column(name)
@@ -110,7 +109,7 @@ def distance(run: Record, judged: Judged):
         real = judged.references["real"][name][0]
         axes[0, 1].axhline(real, color=color, linestyle="--", linewidth=0.8)
     axes[0, 1].set(xlabel="minutes of training", ylabel="share (dashed: real)")
-    axes[0, 1].legend()
+    _legend_below(fig, *axes.flat)
     style.panel_labels(axes.flat)
     return fig
 
@@ -220,3 +219,10 @@ def smooth(values: np.ndarray) -> np.ndarray:
 def columns(found) -> int:
     """Return the columns of a square grid of the shown pictures."""
     return max(1, round(len(found["shown"]) ** 0.5))
+
+
+def _legend_below(fig, *axes) -> None:
+    """Name what is in the panels below them, where it covers nothing."""
+    named = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels())]
+    handles, labels = zip(*named)
+    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)

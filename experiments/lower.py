@@ -26,6 +26,7 @@ from dfx.runs.config import from_plain
 from dfx.runs.outcome import exit_status
 from dfx.runs.overrides import override
 from dfx.train.lower import abstract_mesh, bytes_per_device, shapes_on
+from dfx.train.mesh import AXES, mesh_shape
 from experiments import images_data, images_training
 from experiments.arguments import Arguments, parse
 
@@ -59,17 +60,14 @@ def lower(config, devices: int, platform: str = "tpu") -> PodStep:
     Raises:
       PersonError: devices, mesh and batch do not fit together.
     """
-    sizes, settings = _mesh(config, devices), config.train
-    if settings.batch_size % (devices * settings.slices):
-        raise PersonError(
-            f"batch of {settings.batch_size} samples on {devices} devices in {settings.slices} "
-            f"slices: allowed are multiples of {devices * settings.slices}"
-        )
+    sizes = dict(zip(AXES, mesh_shape(config.mesh.data, config.mesh.fsdp, devices)))
+    mesh = abstract_mesh(**sizes)
+    train.check_batch(config.train.batch_size, mesh, config.train.slices)
     parts = images_training.make_parts(config, stand_in(config))
     state = jax.eval_shape(parts.make_state, jax.random.key(0))
     lowered = train.lower_step(parts.step, state, parts.batch, **sizes, platform=platform)
-    placed = shapes_on(abstract_mesh(**sizes), state)
-    return PodStep(placed, lowered, images_training.model_flop(config, parts), sizes)
+    flop = images_training.model_flop(config, parts)
+    return PodStep(shapes_on(mesh, state), lowered, flop, sizes)
 
 
 def stand_in(config) -> images_data.Pictures:
@@ -146,16 +144,6 @@ def _config(arguments: Arguments) -> ConfigDict:
     for setting, text in arguments.settings:
         override(config, setting, text)
     return from_plain(config)
-
-
-def _mesh(config, devices: int) -> dict[str, int]:
-    """Return the sizes of the mesh, the -1 of the config replaced."""
-    sizes = {"data": config.mesh.data, "fsdp": config.mesh.fsdp}
-    others = math.prod(size for size in sizes.values() if size > 0)
-    found = {name: size if size > 0 else devices // others for name, size in sizes.items()}
-    if math.prod(found.values()) != devices:
-        raise PersonError(f"a mesh of {sizes} for {devices} devices: they have to multiply to it")
-    return found
 
 
 if __name__ == "__main__":

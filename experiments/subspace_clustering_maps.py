@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx import data, losses, nets, schedules, subspaces, train
+from dfx.nets.low_rank import mix_projections
 from experiments import subspace_clustering_problems as problems
 from experiments.members import Training, first_states, fit
 
@@ -133,13 +134,7 @@ def masked_low_rank(n: int, k: int, width: int) -> nets.Net:
 
     def apply(params, x, t, cond):
         bases = gram_schmidt(params["bases"]) * cond
-        inside = jnp.einsum("kir,ni->nkr", bases, x, precision="highest")
-        alpha, sigma = t.T[:, :, None]
-        power = alpha**2 + sigma**2
-        phi = alpha**2 / (2 * sigma**2 * power)
-        w = jax.nn.softmax(phi * (inside**2).sum(-1), axis=1)
-        out = jnp.einsum("kir,nkr->ni", bases, w[:, :, None] * inside, precision="highest")
-        return alpha / power * out
+        return mix_projections(bases, x, t, lambda closeness, _: jax.nn.softmax(closeness, axis=1))
 
     return nets.Net(nets.low_rank(n, (width,) * k).init, apply)
 

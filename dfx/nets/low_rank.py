@@ -23,6 +23,7 @@ never shrinks a column: columns grow slowly, which lowers the rate at which the 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,19 +92,36 @@ def _make(dim, dims, assignment, weights, determinant) -> Net:
 
     def apply(params, x, t, cond=None):
         bases = orthonormal({"bases": params["bases"].astype(x.dtype)}, dims)["bases"]
-        flat, (alpha, sigma) = x.reshape(len(x), -1), t.reshape(len(x), 2).T[:, :, None]
-        inside = jnp.einsum("kir,ni->nkr", bases, flat, precision="highest")
-        power = alpha**2 + sigma**2
-        phi = alpha**2 / (2 * sigma**2 * power)
         log_pi, half = jnp.asarray(prior, x.dtype), jnp.asarray(halves, x.dtype)
-        logits = log_pi - half * jnp.log(power / sigma**2) + phi * (inside**2).sum(-1)
-        w = _one_hot(cond if cond is not None else logits.argmax(1), logits)
-        if cond is None and assignment == "soft":
-            w = jax.nn.softmax(logits, axis=1)
-        out = jnp.einsum("kir,nkr->ni", bases, w[:, :, None] * inside, precision="highest")
-        return (alpha / power * out).reshape(x.shape).astype(x.dtype)
+
+        def weigh(closeness, ratio):
+            logits = log_pi - half * jnp.log(ratio) + closeness
+            if cond is None and assignment == "soft":
+                return jax.nn.softmax(logits, axis=1)
+            return _one_hot(cond if cond is not None else logits.argmax(1), logits)
+
+        out = mix_projections(bases, x.reshape(len(x), -1), t.reshape(len(x), 2), weigh)
+        return out.reshape(x.shape).astype(x.dtype)
 
     return Net(init, apply)
+
+
+def mix_projections(bases, x, t, weigh: Callable) -> jax.Array:
+    """Return c sum_k w_k U_k U_k^T x, shape (n, dim), the text's formula for orthonormal bases.
+
+    Args:
+      bases: U, shape (k, dim, d); columns of zeros do not count.
+      x: shape (n, dim).
+      t: alpha and sigma, shape (n, 2).
+      weigh: phi |U_k^T x|^2 (n, k) and s^2 / sigma^2 (n, 1) -> w, shape (n, k).
+    """
+    alpha, sigma = t.T[:, :, None]
+    inside = jnp.einsum("kir,ni->nkr", bases, x, precision="highest")
+    power = alpha**2 + sigma**2
+    phi = alpha**2 / (2 * sigma**2 * power)
+    w = weigh(phi * (inside**2).sum(-1), power / sigma**2)
+    out = jnp.einsum("kir,nkr->ni", bases, w[:, :, None] * inside, precision="highest")
+    return alpha / power * out
 
 
 def orthonormal(params: Any, dims: tuple[int, ...] | None = None):

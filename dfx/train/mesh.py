@@ -38,7 +38,17 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices: list | None = None) -> Mes
       PersonError: the two do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    shape, total = [data, fsdp], len(devices)
+    shape = mesh_shape(data, fsdp, len(devices))
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def mesh_shape(data: int, fsdp: int, total: int) -> tuple[int, int]:
+    """Return the sizes of the mesh `make_mesh(data, fsdp)` on `total` devices, the -1 replaced.
+
+    Raises:
+      PersonError: see `make_mesh`.
+    """
+    shape = [data, fsdp]
     if sorted(shape)[0] == -1 < sorted(shape)[1]:
         shape[shape.index(-1)] = total // max(max(shape), 1)
     if min(shape) < 1 or shape[0] * shape[1] != total:
@@ -46,7 +56,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices: list | None = None) -> Mes
             f"mesh of data {data} x fsdp {fsdp} on {total} devices: allowed are numbers from 1 up "
             "that multiply to the devices, and one -1 for the rest"
         )
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return shape[0], shape[1]
 
 
 def state_shardings(state: Any, mesh: Mesh | AbstractMesh, min_size: int = MIN_SIZE) -> Any:
@@ -102,8 +112,8 @@ def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(tuple(mesh.axis_names)))
 
 
-def check_batch(batch_size: int, mesh: Mesh | None = None, slices: int = 1) -> int:
-    """Return how many samples of each batch this process feeds.
+def check_batch(batch_size: int, mesh: Mesh | AbstractMesh | None = None, slices: int = 1) -> int:
+    """Return how many samples of each batch this process feeds; all of them to an abstract mesh.
 
     Args:
       batch_size: samples of a step, on all devices of all processes.
@@ -120,7 +130,7 @@ def check_batch(batch_size: int, mesh: Mesh | None = None, slices: int = 1) -> i
             f"batch of {batch_size} samples{where} in {slices} slices: allowed are multiples of "
             f"{devices * max(slices, 1)}"
         )
-    return batch_size if mesh is None else len(local_rows(batch_size, mesh))
+    return len(local_rows(batch_size, mesh)) if isinstance(mesh, Mesh) else batch_size
 
 
 def local_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
@@ -200,7 +210,7 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _named(mesh: Mesh) -> str:
+def _named(mesh: Mesh | AbstractMesh) -> str:
     """Return the devices of a mesh in words."""
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     return f"{mesh.size} devices ({sizes})"

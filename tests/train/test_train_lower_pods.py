@@ -111,7 +111,7 @@ def test_the_command_prints_what_a_step_takes(capsys):
     ("words", "line"),
     [
         ("images:imagenet256_sit_b --devices=100", "allowed are multiples of 100"),
-        ("images:imagenet256_sit_xl --devices=12", "they have to multiply to it"),
+        ("images:imagenet256_sit_xl --devices=12", "that multiply to the devices"),
         ("images:imagenet256_sit_b --devices=none", "--devices=none: allowed are whole numbers"),
         ("images:imagenet256_sit_b --platform=gpu", "allowed: cpu, cuda, tpu"),
         ("images:mnist --devices=8 --config.data.name=arrays", "is not known without its files"),
