@@ -1,4 +1,4 @@
-"""Analysis: one module a study, each with `analyse(folder)`, which reads a run folder and no more.
+"""Analysis: a module or package for each study, with `analyse(folder)`, which reads a run alone.
 
 `analyse` draws the figures into the folder's `figures` and returns the claims.
 """
@@ -18,21 +18,19 @@ from dfx.runs.outcome import exit_status
 Analyse = Callable[[Path], list[Claim]]
 
 
-def draw(folder: str | Path, analyse: Analyse | None = None) -> None:
+def draw(folder: str | Path) -> None:
     """Draw the figures of a run, write its claims and print both.
 
     Args:
-      folder: a run folder.
-      analyse: the study's function; the default is that of the folder's own study.
+      folder: a run folder; it says which study it is of.
 
     Raises:
       PersonError: there is no run, or it is not far enough.
     """
     run = read_run(folder)
-    if analyse is None:
-        if importlib.util.find_spec(f"analysis.{run.study}") is None:
-            raise PersonError(f"{folder} is a run of {run.study!r}, a study that is not known here")
-        analyse = importlib.import_module(f"analysis.{run.study}").analyse
+    if importlib.util.find_spec(f"analysis.{run.study}") is None:
+        raise PersonError(f"{folder} is a run of {run.study!r}, a study that is not known here")
+    analyse: Analyse = importlib.import_module(f"analysis.{run.study}").analyse
     write_claims(folder, analyse(run.folder))
     show(folder)
 
@@ -45,10 +43,10 @@ def show(folder: str | Path) -> None:
     print(f"\n{claims}\n\n{count} figures in {run.figures}/")
 
 
-def main(analyse: Analyse, argv: list[str] | None = None) -> int:
-    """Run `python -m analysis.STUDY --workdir=DIR` and return its exit status."""
+def main(argv: list[str] | None = None) -> int:
+    """Run `python -m analysis --workdir=DIR` and return its exit status."""
     arguments = sys.argv[1:] if argv is None else argv
-    return exit_status(lambda: draw(_workdir(arguments), analyse))
+    return exit_status(lambda: draw(_workdir(arguments)))
 
 
 def _workdir(arguments: list[str]) -> str:

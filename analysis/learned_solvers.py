@@ -1,7 +1,5 @@
 """Figures and claims of the study `learned_solvers`, from its run folder alone.
 
-    python -m analysis.learned_solvers --workdir=DIR
-
 "Best fixed" is the published solver, grid and last step with the smallest error on the starts that
 the fits saw; it is judged, as they are, on others. Intervals are 95% over sets of those (Student's
 t), or over mixtures. Ratios are geometric means over budgets.
@@ -9,14 +7,13 @@ t), or over mixtures. Ratios are geometric means over budgets.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.lines import Line2D
 
-from analysis import main, style
-from analysis.solver_orders_statistics import PUBLIC
+from analysis import style
+from analysis.solver_orders.statistics import PUBLIC
 from dfx.runs import Claim, Record, below, from_seeds, read_run
 
 TITLES = {
@@ -210,7 +207,3 @@ def mixtures(run: Record, errors: Errors):
     ax.set(xscale="log", yscale="log", xlabel="error, best fixed", ylabel="error, fitted")
     ax.legend(title="evaluations", fontsize=7, title_fontsize=7)
     return fig
-
-
-if __name__ == "__main__":
-    sys.exit(main(analyse))

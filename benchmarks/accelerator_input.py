@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.accelerator_steps import load
 from benchmarks.timing import report
 from dfx import data
-from experiments import images_data
-from experiments.images_trainer import make_batches
+from experiments.images import data as images_data
+from experiments.images.trainer import make_batches
 
 KEY = jax.random.key(0)
 

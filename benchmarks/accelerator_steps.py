@@ -23,7 +23,7 @@ from dfx import train
 from dfx.nets import presets
 from dfx.nets.compute import attend
 from dfx.runs.config import from_plain
-from experiments import images_training
+from experiments.images import training
 from experiments.lower import stand_in
 
 STEPS = 20  # a measurement; three of them, of which the best counts
@@ -94,7 +94,7 @@ def report_step(part: str, case: str, config: Any, peak: float, smoke: bool) -> 
     """Report time and utilisation of one step."""
     batch_size = config.train.batch_size
     try:
-        parts = images_training.make_parts(config, stand_in(config))
+        parts = training.make_parts(config, stand_in(config))
         state, batch = draw(parts)
         step = jax.jit(parts.step, donate_argnums=0)
         compiled, first = compile_timed(step, state, batch)
@@ -105,7 +105,7 @@ def report_step(part: str, case: str, config: Any, peak: float, smoke: bool) -> 
             return metrics["loss"]
 
         seconds = best_time(once, 2 if smoke else STEPS)
-        flop = images_training.model_flop(config, parts)
+        flop = training.model_flop(config, parts)
     except Exception as error:  # a case that cannot run must not hide those that can
         report(part, case, failed=" ".join(str(error).split())[:200])
         return
@@ -119,13 +119,13 @@ def report_step(part: str, case: str, config: Any, peak: float, smoke: bool) -> 
 def report_parts(config: Any, peak: float, smoke: bool) -> None:
     """Report what a step is made of: loss, gradient, update; and blocks' parts on their own."""
     config = changed(config)
-    parts = images_training.make_parts(config, stand_in(config))
+    parts = training.make_parts(config, stand_in(config))
     state, batch = draw(parts)
     loss, key = parts.recipe.loss(parts.net), jax.random.key(1)
     x0 = jax.random.normal(key, (config.train.batch_size, *parts.shape))
     inputs = (x0, batch[1]) if parts.num_classes else (x0,)
-    optimizer = images_training.make_optimizer(config)
-    average = train.ema.several(images_training.make_averages(config))
+    optimizer = training.make_optimizer(config)
+    average = train.ema.several(training.make_averages(config))
 
     def update(state, grads):
         step = jax.tree.map(jnp.add, state.params, grads)
@@ -184,7 +184,7 @@ def block_parts(config: Any) -> Iterator[tuple[str, int, tuple[Callable, tuple]]
     yield "a norm in all blocks", depth, both_ways(norm, h)
 
 
-def draw(parts: images_training.Parts) -> tuple[train.State, tuple]:
+def draw(parts: training.Parts) -> tuple[train.State, tuple]:
     """Return a first state and a random batch, on the device."""
     state = jax.jit(parts.make_state)(jax.random.key(0))
     rng = np.random.default_rng(0)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from benchmarks.timing import measure_in_turn, num_cpus, report
 from dfx import data, losses, nets, schedules, targets, train
-from experiments.subspace_clustering_maps import masked_low_rank
+from experiments.subspace_clustering.maps import masked_low_rank
 
 DIM, RANK, POINTS, BATCH, RATE = 48, 4, 8, 32, 0.05
 SCHEDULE = schedules.VPLinear()

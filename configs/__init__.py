@@ -1,7 +1,7 @@
 """Configs: one file a study, each with `get_config(size)`.
 
-A study is the three modules of one name in `configs`, `experiments` and `analysis`; its one line in
-`dfx list` is the first line of its config file.
+A study is a config, an experiment and an analysis of one name, each a module or a package; its one
+line in `dfx list` is the first line of its config file.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 
 def _check_manifolds(config) -> None:
-    from experiments.gauge_freedom_manifolds import ALL  # here: it imports JAX
+    from experiments.gauge_freedom.manifolds import ALL  # here: it imports JAX
 
     checks.one_of("config.dimension.manifolds", config.dimension.manifolds, ALL)
 

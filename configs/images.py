@@ -28,7 +28,7 @@ SIZES = (
 #: The launcher and the tests of every study know these two names.
 SAME = {"smoke": "digits_smoke", "default": "mnist"}
 
-#: What an evaluation may hold; see `experiments.images_evaluation`.
+#: What an evaluation may hold; see `experiments.images.evaluation`.
 PARTS = ("samples", "loss", "judge", "neighbours", "bits")
 
 
@@ -214,6 +214,8 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.require(
         bool(averages), "config.ema.half_lives", (), "at least one here or in ema.sigma_rels"
     )
-    from experiments import images_check  # here: it imports JAX, which the others do without
+    from experiments.images import (
+        check as images_check,  # here: it imports JAX, which the others do without
+    )
 
     images_check.check(config)

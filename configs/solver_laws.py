@@ -118,7 +118,7 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.in_range("config.sweeps.eta", config.sweeps.eta, 0.0, 1.0)
     _check_lists(config)
     checks.not_empty("config.low_rank.solvers", config.low_rank.solvers)
-    from experiments.solver_laws_members import SAMPLED  # here: it imports JAX
+    from experiments.solver_laws.members import SAMPLED  # here: it imports JAX
 
     checks.one_of("config.low_rank.solvers", config.low_rank.solvers, SAMPLED)
 

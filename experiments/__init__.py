@@ -1,1 +1,4 @@
-"""Experiments: one module a study, each with `run(config, run)` (see `dfx.runs.Run`)."""
+"""Experiments: a module or package for each study, with `run(config, run)` (see `dfx.runs.Run`).
+
+Beside them: what starts them (`run`, `cli`, `launch`), and in `shared` what several of them use.
+"""

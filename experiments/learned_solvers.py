@@ -26,12 +26,12 @@ import numpy as np
 from dfx import data, fields, losses, nets, solvers, targets, train
 from dfx.runs import say
 from dfx.schedules import grids
-from experiments import public_problem
-from experiments.laws import LAWS
-from experiments.mode_pictures import load_digits
-from experiments.parameters import flatten, unflatten
-from experiments.solver_budget import PATH, WAYS, exact_end, on_path, time_of
-from experiments.solver_stack import jitted, run_stack
+from experiments.mode_interpolation.pictures import load_digits
+from experiments.shared import public_problem
+from experiments.shared.laws import LAWS
+from experiments.shared.parameters import flatten, unflatten
+from experiments.shared.solver_budget import PATH, WAYS, exact_end, on_path, time_of
+from experiments.shared.solver_stack import jitted, run_stack
 
 
 class Problem(NamedTuple):

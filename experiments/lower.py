@@ -27,8 +27,9 @@ from dfx.runs.outcome import exit_status
 from dfx.runs.overrides import override
 from dfx.train.lower import abstract_mesh, bytes_per_device, shapes_on
 from dfx.train.mesh import AXES, mesh_shape
-from experiments import images_data, images_training
 from experiments.arguments import Arguments, parse
+from experiments.images import data as images_data
+from experiments.images import training
 
 USAGE = "python -m experiments.lower STUDY:SIZE --devices=256"
 PLATFORMS = ("tpu", "cuda", "cpu")
@@ -63,10 +64,10 @@ def lower(config, devices: int, platform: str = "tpu") -> PodStep:
     sizes = dict(zip(AXES, mesh_shape(config.mesh.data, config.mesh.fsdp, devices)))
     mesh = abstract_mesh(**sizes)
     train.check_batch(config.train.batch_size, mesh, config.train.slices)
-    parts = images_training.make_parts(config, stand_in(config))
+    parts = training.make_parts(config, stand_in(config))
     state = jax.eval_shape(parts.make_state, jax.random.key(0))
     lowered = train.lower_step(parts.step, state, parts.batch, **sizes, platform=platform)
-    flop = images_training.model_flop(config, parts)
+    flop = training.model_flop(config, parts)
     return PodStep(shapes_on(mesh, state), lowered, flop, sizes)
 
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from dfx import fields, schedules, solvers
 from dfx.schedules import grids
-from experiments import public_problem
-from experiments.laws import LAWS
-from experiments.solver_budget import (
+from experiments.shared import public_problem
+from experiments.shared.laws import LAWS
+from experiments.shared.solver_budget import (
     EDM,
     PATH,
     WAYS,
@@ -34,7 +34,7 @@ from experiments.solver_budget import (
     time_of,
     within_budget,
 )
-from experiments.solver_stack import jitted, run_stack
+from experiments.shared.solver_stack import jitted, run_stack
 
 SCHEDULES: dict[str, schedules.Schedule] = {
     "vp_linear": schedules.VPLinear(),

@@ -56,8 +56,6 @@ def stage(config, run, name, value):
     return {"x": value}
 """
 ANALYSIS = """
-import sys
-import analysis
 from dfx.runs import above, from_seeds, read_run
 
 def analyse(folder):
@@ -66,9 +64,6 @@ def analyse(folder):
     (folder / "figures" / "sheep.png").write_bytes(b"a picture")
     return [from_seeds(values, id="1", paper="Shepherd 2024", statement="Three sheep exceed one.",
                        paper_value="over 1", rule=above(1.0))]
-
-if __name__ == "__main__":
-    sys.exit(analysis.main(analyse))
 """
 # The command line with the study above, without the seconds that JAX takes to start.
 DRIVER = """

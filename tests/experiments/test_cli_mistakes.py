@@ -118,7 +118,7 @@ def cli_config(size):
 
 @pytest.mark.parametrize("line", ["", "a", "--dir=a", "--workdir=", "--workdir", "--workdir a b"])
 def test_analysis_alone_wants_a_run_folder(dfx, line):
-    status, out, err = dfx(line, lambda argv: analysis.main(lambda folder: [], argv))
+    status, out, err = dfx(line, analysis.main)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1 and "allowed: --workdir=DIR" in err
 

@@ -7,18 +7,12 @@ import optax
 import pytest
 from scipy.stats import chi2
 
-from analysis import fokker_planck_gap as claims
-from analysis import fokker_planck_gap_statistics as statistics
+from analysis.fokker_planck_gap import claims, statistics
 from configs import fokker_planck_gap as configs
 from dfx import evolution, fields, losses
 from dfx.nets.energy import EnergyNet
 from dfx.runs import checks
-from experiments import fokker_planck_gap as study
-from experiments import fokker_planck_gap_bound as bound
-from experiments import fokker_planck_gap_data as data
-from experiments import fokker_planck_gap_laws as laws
-from experiments import fokker_planck_gap_measures as measures
-from experiments import fokker_planck_gap_nets as nets
+from experiments.fokker_planck_gap import bound, data, laws, measures, nets, study
 
 SMOKE = configs.get_config("smoke")
 WINDOW = laws.Window(evolution.make_grid([-4.0] * 2, [4.0] * 2, [40] * 2), 5)

@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from analysis import gauge_freedom_statistics as statistics
+from analysis.gauge_freedom import statistics
 from configs import gauge_freedom as configs
 from dfx import diagnostics, schedules, solvers, targets
 from dfx.runs.checks import ConfigError
 from dfx.schedules import grids
-from experiments import gauge_freedom_dimension as dimension
-from experiments import gauge_freedom_exact as exact
-from experiments import gauge_freedom_manifolds as manifolds
-from experiments import gauge_freedom_nets as nets
-from experiments import gauge_freedom_training as training
-from experiments import perturbed
+from experiments.gauge_freedom import dimension, exact, manifolds, nets, training
+from experiments.shared import perturbed
 
 VP = schedules.make("vp_linear")
 BED = perturbed.Bed(perturbed.three_modes(), VP)

@@ -7,17 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis import gaussian_painters as study_analysis
-from analysis import gaussian_painters_statistics as statistics
+from analysis.gaussian_painters import claims as study_analysis
+from analysis.gaussian_painters import statistics
 from configs import gaussian_painters as configs
 from dfx import evolution, fields, nets, schedules, solvers, targets
 from dfx.runs import checks
 from dfx.schedules import Level
-from experiments import gaussian_painters_exact as exact
-from experiments import gaussian_painters_fields as study_fields
-from experiments import gaussian_painters_nets as setup
-from experiments import gaussian_painters_paths as paths
-from experiments import gaussian_painters_teleport as teleport
+from experiments.gaussian_painters import exact, paths, teleport
+from experiments.gaussian_painters import fields as study_fields
+from experiments.gaussian_painters import nets as setup
 
 VARIANCE = np.array([4.0, 0.5, 0.1, 0.02])
 MEAN = np.array([0.3, -0.2, 0.0, 0.5])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dfx import diagnostics, schedules, targets
-from experiments import gradient_parts as parts
-from experiments import perturbed
+from experiments.shared import gradient_parts as parts
+from experiments.shared import perturbed
 
 VP = schedules.VPLinear()
 BED = perturbed.Bed(targets.Mixture.isotropic([[0.8, 0.0], [-0.5, 0.6]], 0.3, (0.6, 0.4)), VP)

@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from analysis import guided_sampling_statistics as statistics
+from analysis.guided_sampling import statistics
 from configs import guided_sampling as configs
 from dfx import schedules, solvers, targets
 from dfx.runs.checks import ConfigError
-from experiments import guided_sampling_cfgpp as plus
-from experiments import guided_sampling_laws as laws
-from experiments import guided_sampling_stability as stability
-from experiments import guided_sampling_tilt as tilt
-from experiments import guided_sampling_where as where
-from experiments import laws as shared
+from experiments.guided_sampling import cfgpp as plus
+from experiments.guided_sampling import laws, stability, tilt, where
+from experiments.shared import laws as shared
 
 PAIR = dict(mean=1.0, variance=1.0, wide=4.0)
 Z = laws.noise_grid(401)

@@ -7,21 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis import images as claims
-from analysis import images_figures
+from analysis.images import claims, figures
 from configs import images as configs
 from dfx import data, fields, nets, recipes, targets, train
 from dfx.errors import PersonError
 from dfx.runs.config import from_plain
-from experiments import (
-    images_check,
-    images_data,
-    images_losses,
-    images_references,
-    images_scores,
-    images_training,
-)
-from experiments.images_trainer import is_due, make_batches, next_end
+from experiments.images import check, references, scores, training
+from experiments.images import data as images_data
+from experiments.images import losses as images_losses
+from experiments.images.trainer import is_due, make_batches, next_end
 
 
 def changed(size="digits_smoke", **settings):
@@ -53,7 +47,7 @@ def test_what_is_judged_comes_in_whole_batches_that_many_devices_can_share(size)
     batch, devices = config.evaluation.batch, 256 if "imagenet" in size else 8
     assert config.evaluation.samples % batch == 0 and config.evaluation.held_out % batch == 0
     assert batch % devices == 0 and config.train.batch_size % devices == 0
-    assert config.evaluation.ema in images_training.make_averages(config)
+    assert config.evaluation.ema in training.make_averages(config)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +94,7 @@ def test_what_cannot_be_is_refused_in_one_line_before_anything_runs(settings, li
 
 def test_the_smallest_size_passes_its_own_checks():
     configs.validate(changed())
-    images_check.check(changed(recipe="sit", evaluation__solver="flow_heun"))
+    check.check(changed(recipe="sit", evaluation__solver="flow_heun"))
 
 
 def test_pixels_survive_the_way_to_numbers_and_back():
@@ -155,7 +149,7 @@ def test_a_training_stops_where_something_is_due():
 
 def test_averages_have_the_half_lives_asked_for_in_images():
     config = changed(ema__half_lives=(640.0,), train__batch_size=64)
-    average = images_training.make_averages(config)["half_640"]
+    average = training.make_averages(config)["half_640"]
     value = average.init(jnp.ones(()))
     for done in range(1, 11):
         value = average.update(value, jnp.zeros(()), done)
@@ -168,12 +162,12 @@ def test_linear_denoiser_leaves_the_variance_that_the_floors_say(pictures):
     mesh, recipe = train.make_mesh(devices=jax.devices()[:1]), recipes.make("edm")
     x0 = np.asarray(images_data.to_numbers(config, pictures.train.take(np.arange(1438))[0],
                     jax.random.key(0)))  # fmt: skip
-    gaussian = images_references.fit_gaussian(x0)
+    gaussian = references.fit_gaussian(x0)
     field = fields.flattened(fields.oracle(gaussian))
     found = images_losses.measure(
         config, recipe, recipe.exact, field, lambda _: field, pictures, mesh
     )
-    v, levels = images_references.principal_variances(gaussian), images_losses.noise_levels(config)
+    v, levels = references.principal_variances(gaussian), images_losses.noise_levels(config)
     # Its error depends on mean and covariance alone, and they are those of these pictures, of which
     # random ones are looked at.
     value, error = found["errors_train"]
@@ -189,8 +183,8 @@ def test_bits_of_a_gaussian_are_its_entropy_over_the_cell():
     test = rng.integers(0, 256, size=(4000, 2, 2, 1)).astype(np.uint8)
     std = 2 / 12**0.5  # of numbers that fill [-1, 1] evenly
     gaussian = targets.fit.gaussian(rng.normal(size=(4000, 4)) * std)
-    jury = images_scores.Jury(test, test, None, None, None)
-    bits, error = images_references.gaussian_bits(config, gaussian, jury)["bits"]
+    jury = scores.Jury(test, test, None, None, None)
+    bits, error = references.gaussian_bits(config, gaussian, jury)["bits"]
     expected = 0.5 * np.log2(2 * np.pi * np.e * std**2) - np.log2(2 / 256)
     # Four standard errors, and as much of the fit's own.
     assert abs(bits - expected) < 8 * error
@@ -208,22 +202,20 @@ def fake_jury(train_pixels):
 
     judge = types.SimpleNamespace(classify=classify, features=features, right=np.ones(3, bool))
     seen = features(data.to_unit(train_pixels))
-    return images_scores.Jury(
-        train_pixels, train_pixels, judge, images_scores.moments(seen), seen[:128]
-    )
+    return scores.Jury(train_pixels, train_pixels, judge, scores.moments(seen), seen[:128])
 
 
 def test_training_pictures_are_copies_and_lie_on_the_training_set(pictures):
     train_pixels = pictures.train.take(np.arange(1000))[0]
     jury, config = fake_jury(train_pixels), changed()
-    found = images_scores.score(config, jury, train_pixels[:512])
+    found = scores.score(config, jury, train_pixels[:512])
     assert np.all(found["ratio"] == 0) and np.all(found["distance"] == 0)
     np.testing.assert_array_equal(found["nearest"], found["shown"])
     assert found["recall"][0] == 1 and found["precision"][0] > 0.8
     # The limit has no bias left: four standard errors.
     assert abs(found["frechet_limit"][0]) < 4 * found["frechet_limit"][1]
     noise = np.random.default_rng(2).integers(0, 256, (512, 8, 8, 1)).astype(np.uint8)
-    other = images_scores.score(config, jury, noise)
+    other = scores.score(config, jury, noise)
     assert other["frechet_limit"][0] > 100 * found["frechet_limit"][1]
     assert other["ratio"].min() > 0.5 and other["coverage"][0] < found["coverage"][0]
 
@@ -255,8 +247,8 @@ def test_ratio_of_estimates_has_the_error_of_both():
 
 def test_running_mean_is_over_the_last_tenth():
     values = np.arange(100.0)
-    np.testing.assert_allclose(images_figures.smooth(values)[-1], np.arange(90, 100).mean())
-    np.testing.assert_allclose(images_figures.smooth(values)[0], 0)
+    np.testing.assert_allclose(figures.smooth(values)[-1], np.arange(90, 100).mean())
+    np.testing.assert_allclose(figures.smooth(values)[0], 0)
 
 
 @pytest.mark.slow
@@ -296,7 +288,7 @@ def test_the_step_of_every_size_fits_together(size):
     seen = (32, 32, 4) if latents else row.shape[1:]
     classes = config.data.num_classes if config.labels.use else 0
     pictures = images_data.Pictures(records, records, seen, classes, labelled=True)
-    parts = images_training.make_parts(config, pictures)
+    parts = training.make_parts(config, pictures)
     state = jax.eval_shape(parts.make_state, jax.random.key(0))
     after, metrics = jax.eval_shape(parts.step, state, parts.batch)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(

@@ -12,9 +12,9 @@ from dfx import solvers
 from dfx.runs.checks import ConfigError
 from dfx.runs.config import from_plain
 from experiments import learned_solvers as study
-from experiments import public_problem
-from experiments.solver_budget import Way, on_path
-from experiments.solver_stack import jitted
+from experiments.shared import public_problem
+from experiments.shared.solver_budget import Way, on_path
+from experiments.shared.solver_stack import jitted
 
 
 @pytest.fixture

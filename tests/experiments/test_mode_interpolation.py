@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 
-from analysis import mode_statistics as statistics
+from analysis.mode_interpolation import statistics
 from configs import mode_interpolation as configs
 from dfx import fields, metrics, targets
 from dfx.runs import arrays as npz
-from experiments import mode_interpolation as study
-from experiments import mode_recursion, toy_ddpm
+from experiments.mode_interpolation import recursion, study
+from experiments.shared import toy_ddpm
 
 MODES, STD = np.array([[1.0], [2.0], [3.0]]), 0.05
 
@@ -58,11 +58,11 @@ def test_starting_at_step_300_gives_the_same_law_as_at_1000(control):
 
 @pytest.mark.parametrize(("count", "drop"), [(8000, 0.0244), (200, 0.0244), (100, 0.5)])
 def test_filter_leaves_the_asked_number_and_drops_the_largest_variances(count, drop):
-    total = mode_recursion.num_generated(count, drop)
+    total = recursion.num_generated(count, drop)
     assert (total - 1) * (1 - drop) < count <= total * (1 - drop) + 1e-9
     rng = np.random.default_rng(0)
     x, variance = np.arange(total, dtype=float)[:, None], rng.permutation(total).astype(float)
-    kept = mode_recursion.keep("variance", x, variance, count)
+    kept = recursion.keep("variance", x, variance, count)
     gone = np.setdiff1d(x, kept).astype(int)
     assert len(kept) == count
     assert variance[kept[:, 0].astype(int)].max() <= variance[gone].min()
@@ -71,7 +71,7 @@ def test_filter_leaves_the_asked_number_and_drops_the_largest_variances(count, d
 def test_random_filter_does_not_look_at_the_variance():
     x = np.arange(50.0)[:, None]
     for variance in (np.arange(50.0), -np.arange(50.0)):
-        np.testing.assert_array_equal(mode_recursion.keep("random", x, variance, 40), x[:40])
+        np.testing.assert_array_equal(recursion.keep("random", x, variance, 40), x[:40])
 
 
 def test_uniform_points_are_nearer_to_edges_with_probability_0_414():

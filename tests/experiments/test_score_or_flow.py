@@ -7,17 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis import score_or_flow as study_analysis
-from analysis import score_or_flow_statistics as statistics
+from analysis.score_or_flow import claims as study_analysis
+from analysis.score_or_flow import statistics
 from configs import score_or_flow as configs
 from dfx import diagnostics, evolution, fields, losses, nets, targets
 from dfx.runs import checks
-from experiments import perturbed
-from experiments import score_or_flow_errors as errors
-from experiments import score_or_flow_identities as identities
-from experiments import score_or_flow_pictures as pictures
-from experiments import score_or_flow_projection as projection
-from experiments import score_or_flow_rates as rates
+from experiments.score_or_flow import errors, identities, pictures, projection, rates
+from experiments.shared import perturbed
 
 
 class Folder:

@@ -6,16 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from analysis import solver_laws_statistics as statistics
+from analysis.solver_laws import statistics
 from configs import solver_laws as configs
 from dfx import fields, solvers
 from dfx.runs import checks
-from experiments import laws
-from experiments import solver_laws_exact as exact
-from experiments import solver_laws_members as members
-from experiments import solver_laws_normal as normal
-from experiments import solver_laws_sampling as sampling
-from experiments.solver_laws_members import MEMBERS, SCHEDULE
+from experiments.shared import laws
+from experiments.solver_laws import exact, members, normal, sampling
+from experiments.solver_laws.members import MEMBERS, SCHEDULE
 
 PLANE = exact.normal_of(laws.gaussian())
 LINE = normal.NARROW

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analysis import solver_orders_statistics as statistics
+from analysis.solver_orders import statistics
 from configs import solver_orders as configs
 from dfx import fields, schedules, solvers
 from dfx.runs.checks import ConfigError
 from dfx.runs.config import from_plain
-from experiments import public_problem
 from experiments import solver_orders as study
-from experiments.laws import LAWS
-from experiments.solver_budget import within_budget
-from experiments.solver_stack import jitted, run_stack
+from experiments.shared import public_problem
+from experiments.shared.laws import LAWS
+from experiments.shared.solver_budget import within_budget
+from experiments.shared.solver_stack import jitted, run_stack
 
 #: Float64 rounding over some tens of rows.
 ROUNDING = 1e-11

@@ -5,16 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis import subspace_clustering as study_analysis
-from analysis import subspace_clustering_statistics as statistics
+from analysis.subspace_clustering import claims as study_analysis
+from analysis.subspace_clustering import statistics
 from configs import subspace_clustering as configs
 from dfx import nets, subspaces, targets
 from dfx.runs import checks
-from experiments import subspace_clustering_laws as laws
-from experiments import subspace_clustering_maps as maps
-from experiments import subspace_clustering_nets as perceptrons
-from experiments import subspace_clustering_pictures as pictures
-from experiments import subspace_clustering_problems as problems
+from experiments.subspace_clustering import laws, maps, pictures, problems
+from experiments.subspace_clustering import nets as perceptrons
 
 
 class Folder:

@@ -1,0 +1,321 @@
+"""Figures of the study `score_or_flow`."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.patches import Circle
+
+from analysis import style
+from analysis.score_or_flow import statistics
+from dfx.runs import Record
+from dfx.runs.claims import mean_interval
+
+#: How kinds of nets look: colour, marker, dash.
+LOOK = {
+    "free": (style.VERMILLION, "o", "-"),
+    "conservative": (style.BLUE, "s", "--"),
+    "regularised": (style.GREEN, "^", "-."),
+    "exact": (style.BLACK, "x", ":"),
+}
+SHORT = {"free": "free", "conservative": "cons.", "regularised": "reg.", "exact": "exact"}
+ERRORS = {
+    "gauge": ("harmless: gauge", style.BLUE, "o"),
+    "gradient": ("harmful: gradient", style.VERMILLION, "s"),
+    "twin": ("harmful, equal asymmetry", style.ORANGE, "^"),
+}
+RATE = r"$d$KL$(p_t|q_t)\,/\,d$log SNR" + "\n(nats)"
+LEVEL = r"noise level $\sigma/\alpha$"
+ASYMMETRY = r"asymmetry $\|J-J^T\|^2 / 4\|J\|^2$"
+
+
+def draw(run: Record, part: str) -> None:
+    """Draw the figures of one part."""
+    of = {
+        "identities": {"gradient_flow": gradient_flow, "rates": rates, "weights": weights},
+        "errors": {"equal_norm": equal_norm, "equal_asymmetry": equal_asymmetry},
+        "toy": {
+            "loops": loops, "asymmetry": asymmetry, "training": training, "split": split,
+            "net_rates": net_rates, "joint": joint,
+        },
+        "pictures": {"pictures": pictures},
+    }  # fmt: skip
+    for name, figure in of[part].items():
+        style.save(figure(run), run.figures, name)
+
+
+def gradient_flow(run: Record):
+    """F5: KL(p_t | N(0, I)) and its slope, measured and predicted."""
+    arrays = run.arrays("gradient_flow")
+    fig, axes = style.figure(1, 2, width=0.85 * style.PAGE)
+    for law, label, color, mark in (
+        ("line", "two modes, 1-D", style.BLUE, "o"),
+        ("plane", "ring, 2-D", style.ORANGE, "s"),
+    ):
+        t = arrays["t"]
+        axes[0, 0].plot(t, arrays[f"{law}.kl"], color=color, marker=mark, markersize=3, label=label)
+        axes[0, 1].plot(t, -arrays[f"{law}.measured"], color=color, marker=mark, markersize=4,
+                        linestyle="none", label=f"measured, {label}")  # fmt: skip
+        axes[0, 1].plot(t, -arrays[f"{law}.predicted"], color=style.GREY, linestyle="--",
+                        linewidth=1, zorder=0)  # fmt: skip
+    axes[0, 1].plot([], [], color=style.GREY, linestyle="--", label=r"$(\beta/2)\, I(p_t|\pi)$")
+    for ax, label in zip(axes.flat, (r"KL$(p_t|\pi)$ in nats", r"$-d$KL$/dt$, nats per time")):
+        ax.set(xscale="log", yscale="log", xlabel="time $t$", ylabel=label)
+        ax.legend(loc="lower left")
+    style.panel_labels(axes.flat)
+    return fig
+
+
+def rates(run: Record):
+    """The rate of KL(p | q) for planted errors: measured, and predicted from each part."""
+    panels = {
+        "gauge": "gauge error", "gradient": "gradient error", "both": "both", "line": "1-D",
+    }  # fmt: skip
+    fig, axes = style.figure(1, 4, aspect=1.1, sharex=True)
+    for ax, (name, title) in zip(axes.flat, panels.items()):
+        _rate_lines(ax, run.config.rates.levels, run.arrays(f"rates_{name}"))
+        ax.set(title=title, xlabel=LEVEL, xscale="log")
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, -0.01), max(high, 0.002))
+    axes[0, 0].set_ylabel(RATE)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def _rate_lines(ax, levels, arrays) -> None:
+    """Rates per unit of falling log-SNR, so that all noise levels are of one size."""
+    clock = arrays["clock"]
+    ax.plot(levels, arrays["gradient"] / clock, color=style.GREY, linestyle="--", linewidth=2,
+            label=r"predicted from $\nabla\eta$ alone")  # fmt: skip
+    ax.plot(levels, arrays["gauge"] / clock, color=style.ORANGE, linestyle=":", marker="^",
+            markersize=4, label="predicted from the gauge part")  # fmt: skip
+    ax.plot(levels, arrays["measured"] / clock, "o", color=style.BLUE, markersize=5,
+            fillstyle="none", label="measured")  # fmt: skip
+
+
+def weights(run: Record):
+    """How much each plain loss counts an error of eps, against log-SNR, uniform t."""
+    arrays, names = run.arrays("weights"), run.arrays("losses")["names"]
+    fig, axes = style.figure(1, 1, width=style.COLUMN)
+    for name, factor, color, dash in zip(names, arrays["factor"], style.COLORS, ("-", "--", "-.")):
+        axes[0, 0].plot(arrays["log_snr"], factor / factor.mean(), color=color, linestyle=dash,
+                        label=str(name))  # fmt: skip
+    axes[0, 0].set(
+        yscale="log",
+        xlabel="log-SNR (data to the right)",
+        ylabel=r"weight of $|\epsilon$ error$|^2$",
+    )
+    axes[0, 0].legend(title="plain loss on", loc="upper left", bbox_to_anchor=(0.05, 1.0))
+    return fig
+
+
+def equal_norm(run: Record):
+    """F3: W_2 against asymmetry at equal norms, and against the number of Euler steps."""
+    arrays, steps = run.arrays("errors"), run.arrays("errors_steps")
+    fig, axes = style.figure(1, 2, width=0.95 * style.PAGE, aspect=0.85)
+    ax = axes[0, 0]
+    for kind, (label, color, mark) in ERRORS.items():
+        sizes = sorted(arrays["sizes"][arrays["kinds"] == kind])
+        x = [statistics.planted(run, "asymmetry", kind, c).mean() for c in sizes]
+        y = np.stack([statistics.w2(run, kind, c) for c in sizes], axis=1)
+        line = "-" if len(sizes) > 1 else "none"
+        style.points(ax, x, y, label=label, color=color, marker=mark, linestyle=line, linewidth=1)
+    mean, low, high = mean_interval(arrays["floor"])
+    ax.axhspan(max(low, 1e-3), high, color=style.GREY, alpha=0.25, linewidth=0)
+    style.paper_value(ax, mean, "two exact sets")
+    ax.set(yscale="log", xlabel=f"{ASYMMETRY} of $s + e$", ylabel="$W_2$ to the truth")
+    ax.set_ylim(None, 3 * ax.get_ylim()[1])
+    ax.legend(loc="upper right")
+    for row, size in enumerate(steps["sizes"]):
+        color, mark = style.COLORS[row % 7], "osx^dvP*"[row % 8]
+        style.points(axes[0, 1], steps["nfe"], steps["w2"][row].T, label=f"c = {size:g}",
+                     color=color, marker=mark, linestyle="-", linewidth=1)  # fmt: skip
+    style.paper_value(axes[0, 1], mean, "")
+    axes[0, 1].set(xscale="log", yscale="log", xlabel="Euler steps", ylabel="$W_2$ to the truth",
+                   title="gauge error $c\\,A s$")  # fmt: skip
+    axes[0, 1].set_xticks(steps["nfe"], [str(n) for n in steps["nfe"]])
+    axes[0, 1].minorticks_off()
+    axes[0, 1].legend(loc="upper right")
+    return fig
+
+
+def equal_asymmetry(run: Record):
+    """Bars: the pair of equal norm and equal asymmetry, and the gradient of equal norm."""
+    size = run.config.errors.twin
+    fig, axes = style.figure(1, 3, width=0.9 * style.PAGE, aspect=0.95)
+    score = run.arrays("errors_norms")["score"]
+    for place, (kind, (_, color, _)) in enumerate(ERRORS.items()):
+        norm = np.sqrt(statistics.planted(run, "error", kind, size) / score).mean()
+        turned = statistics.planted(run, "asymmetry", kind, size).mean()
+        mean, low, high = mean_interval(statistics.w2(run, kind, size))
+        for ax, value in zip(axes.flat, (norm, turned, mean)):
+            ax.bar(place, value, color=color, width=0.7)
+        axes[0, 2].errorbar(place, mean, [[mean - low], [high - mean]], color=style.BLACK,
+                            capsize=3)  # fmt: skip
+    axes[0, 2].set_xlim(-0.6, 3.6)  # leaves a place for the words beside the bars
+    style.paper_value(axes[0, 2], run.arrays("errors")["floor"].mean(), "exact")
+    for ax, label in zip(
+        axes.flat, (r"$\|e\| / \|s\|$ in $L^2(p_t)$", ASYMMETRY, "$W_2$ to truth")
+    ):
+        ax.set_ylabel(label)
+        ax.set_xticks(range(3), ["gauge", "gradient", "twin"])
+    style.panel_labels(axes.flat)
+    return fig
+
+
+def loops(run: Record):
+    """F1: a trained field with its circles, and their circulation against the radius."""
+    field, radii = run.arrays("quiver"), np.asarray(run.config.toy.radii)
+    fig, axes = style.figure(1, 2, width=0.95 * style.PAGE, aspect=0.9)
+    ax, x = axes[0, 0], field["x"]
+    near = field["log_p"] > field["log_p"].max() - 8
+    ax.tricontourf(*x.T, np.exp(field["log_p"]), levels=8, cmap="Greys", alpha=0.6)
+    ax.quiver(*x[near].T, *field["score"][near].T, color=style.VERMILLION, width=0.004)
+    centre = x[np.argmax(field["log_p"])]
+    for radius in radii:
+        ax.add_patch(Circle(centre, radius * field["sigma"], fill=False, color=style.BLUE))
+    ax.set(aspect="equal", xlabel="$x_1$", ylabel="$x_2$",
+           title=rf"free net, $\sigma/\alpha$ = {float(field['ratio']):.2g}")  # fmt: skip
+    ax = axes[0, 1]
+    for kind in (*run.config.toy.kinds, "exact"):
+        color, mark, dash = LOOK[kind]
+        # |C| / (2 pi r |s|), times r: the slope of C itself.
+        values = statistics.over_levels(np.moveaxis(statistics.circulation(run, kind), 1, -1))
+        style.band(ax, radii, values * radii, label=kind, geometric=True, color=color, marker=mark,
+                   linestyle=dash, markersize=4)  # fmt: skip
+    guide = statistics.over_levels(np.moveaxis(statistics.circulation(run, "free"), 1, -1)).mean(0)
+    ax.plot(radii, guide[0] * radii[0] * (radii / radii[0]) ** 2 * 3, color=style.GREY,
+            linestyle="--", linewidth=1, label="slope 2")  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel=r"radius $r/\sigma$",
+           ylabel=r"$|C| / 2\pi\sigma \langle|s|\rangle$, rms")  # fmt: skip
+    ax.legend(loc="center left")
+    return fig
+
+
+def asymmetry(run: Record):
+    """F2: asymmetry against the noise level, on p_t and on the nets' own trajectories."""
+    fig, axes = style.figure(1, 2, width=0.95 * style.PAGE, aspect=0.85, sharey=True)
+    for ax, ending, title in zip(axes.flat, ("", "_own"), ("draws of $p_t$", "own trajectories")):
+        kinds = (*run.config.toy.kinds, "exact") if not ending else run.config.toy.kinds
+        for kind in kinds:
+            color, mark, dash = LOOK[kind]
+            values = np.maximum(statistics.asymmetry(run, kind, ending), 1e-20)
+            level = run.arrays(f"{kind}_fields")["level"]
+            style.band(ax, level, values, label=kind, geometric=True, color=color, marker=mark,
+                       linestyle=dash, markersize=3)  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel=LEVEL, title=title)
+    axes[0, 0].set_ylabel(f"{ASYMMETRY}, float32")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def training(run: Record):
+    """F4: asymmetry and W_2 of the free nets against training steps."""
+    arrays = run.arrays("free_training")
+    steps = np.maximum(arrays["steps"], arrays["steps"][1] / 3)  # 0 has no place on a log axis
+    fig, axes = style.figure(1, 2, width=0.95 * style.PAGE, aspect=0.8)
+    levels = run.arrays("free_fields")["level"]
+    chosen = [len(levels) // 4, len(levels) // 2, 3 * len(levels) // 4]
+    for i, color, mark in zip(chosen, (style.PURPLE, style.GREEN, style.ORANGE), "os^"):
+        style.band(axes[0, 0], steps, arrays["asymmetry"][..., i], geometric=True, color=color,
+                   marker=mark, markersize=4,
+                   label=rf"$\sigma/\alpha$ = {levels[i]:.2g}")  # fmt: skip
+    style.band(axes[0, 0], steps, statistics.over_levels(arrays["asymmetry"]), geometric=True,
+               color=style.BLACK, linestyle="--", label="all levels")  # fmt: skip
+    style.band(axes[0, 1], steps, arrays["w2"], geometric=True, color=style.VERMILLION, marker="o",
+               markersize=4)  # fmt: skip
+    floor = run.arrays("joint")["floor"].mean()
+    style.paper_value(axes[0, 1], floor, "")
+    axes[0, 1].text(steps[0], floor, "two exact sets", color=style.GREY, fontsize=8, va="bottom")
+    for ax, label in zip(axes.flat, (ASYMMETRY, "$W_2$(ODE, truth)")):
+        ax.set(xscale="log", yscale="log", xlabel="training steps", ylabel=label)
+        ax.set_xticks(steps, [f"{s:,}" for s in arrays["steps"]], rotation=45)
+        ax.minorticks_off()
+    axes[0, 0].legend(fontsize=7)
+    style.panel_labels(axes.flat)
+    return fig
+
+
+def split(run: Record):
+    """Claim 5: the parts of the free nets' error by level, and what each field samples."""
+    arrays, compared = run.arrays("projection"), run.arrays("projection_samples")
+    fig, axes = style.figure(1, 3, aspect=1.05)
+    for name, label, color, mark in (
+        ("total", r"$e = s_\theta - s$", style.BLACK, "o"),
+        ("gradient", r"$\nabla\eta$", style.VERMILLION, "s"),
+        ("remainder", "$r$", style.BLUE, "^"),
+    ):
+        style.band(axes[0, 0], arrays["level"], arrays[name], geometric=True, label=label,
+                   color=color, marker=mark, markersize=3)  # fmt: skip
+    axes[0, 0].set(xscale="log", yscale="log", xlabel=LEVEL, ylabel=r"$\sigma^2 E|\cdot|^2$")
+    axes[0, 0].legend(fontsize=7)
+    for ax, name, label in zip(axes[0, 1:], ("w2", "kl"), ("$W_2$ to truth", "KL$(p|q)$, nats")):
+        mean, low, high = mean_interval(compared[name].T)
+        ax.bar(range(3), np.maximum(mean, 0), color=(style.BLACK, style.VERMILLION, style.GREY),
+               alpha=0.7)  # fmt: skip
+        ax.errorbar(range(3), mean, np.stack([mean - low, high - mean]), fmt="none",
+                    color=style.BLACK, capsize=3)  # fmt: skip
+        ax.set_xticks(range(3), [r"$s_\theta$", r"$\nabla\phi$", "$s$"])
+        ax.set(ylabel=label, ylim=(0, None))
+    style.panel_labels(axes.flat)
+    return fig
+
+
+def net_rates(run: Record):
+    """The rate of KL(p | q) for the free nets, each seed a panel."""
+    arrays = run.arrays("net_rates")
+    count = min(3, len(arrays["kl"]))
+    fig, axes = style.figure(1, count, aspect=0.9, sharey=True)
+    for seed, ax in enumerate(axes.flat):
+        _rate_lines(ax, run.config.rates.levels, {k: v[seed] for k, v in arrays.items()})
+        share = statistics.gauge_share(arrays)[seed].mean()
+        ax.set(title=f"seed {seed}: $r$ is {share:.0%} of $|e|^2$", xlabel=LEVEL, xscale="log")
+    axes[0, 0].set_ylabel(RATE)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig
+
+
+def joint(run: Record):
+    """The joint table, as marks: one panel a column, kinds side by side."""
+    table = statistics.joint_table(run)
+    fig, axes = style.figure(3, 3, aspect=0.62)
+    for ax, (name, label) in zip(axes.flat, statistics.COLUMNS.items()):
+        kinds = list(table)
+        for place, kind in enumerate(kinds):
+            color, mark, _ = LOOK[kind]
+            if name in table[kind]:
+                style.points(ax, [place], table[kind][name][:, None], color=color, marker=mark)
+        ax.set_xticks(range(len(kinds)), [SHORT[kind] for kind in kinds])
+        ax.set(title=label, xlim=(-0.5, len(kinds) - 0.5))
+        ax.set_ylim(min(0, ax.get_ylim()[0]), None)
+    return fig
+
+
+def pictures(run: Record):
+    """Asymmetry and circulation of nets on pictures against the noise level, and samples."""
+    found, drawn = run.arrays("pictures"), run.arrays("pictures_samples")
+    fig, axes = style.figure(1, 3, aspect=1.05)
+    ax, level = axes[0, 0], found["level"]
+    for name, label, color, mark in (
+        ("asymmetry", "probes", style.VERMILLION, "o"),
+        ("block", "4 x 4 block", style.ORANGE, "s"),
+        ("planes", "random loops", style.PURPLE, "^"),
+    ):
+        style.band(ax, level, found[name], label=label, geometric=True, color=color, marker=mark,
+                   markersize=4)  # fmt: skip
+        axes_label = "exact score" if name == "asymmetry" else None
+        ax.plot(level, np.maximum(found[f"floor_{name}"], 1e-18), color=color, linestyle=":",
+                linewidth=1, label=axes_label)  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel=LEVEL, ylabel=ASYMMETRY)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=7)
+    style.band(axes[0, 1], level, found["circulation"], geometric=True, color=style.VERMILLION,
+               marker="o", markersize=4, label="nets")  # fmt: skip
+    axes[0, 1].plot(level, found["floor_circulation"], color=style.GREY, linestyle="--",
+                    label="exact score, float32")  # fmt: skip
+    axes[0, 1].set(xscale="log", yscale="log", xlabel=LEVEL,
+                   ylabel=r"$|C| / \oint |s||dl|$, rms")  # fmt: skip
+    axes[0, 1].legend(loc="center left", fontsize=7)
+    both = np.concatenate([drawn["x"][:8], drawn["real"][:8]])
+    style.pictures(axes[0, 2], both, 4, -1.0, 1.0)
+    axes[0, 2].set_title("samples above, real below", fontsize=8)
+    style.panel_labels(axes.flat[:2])
+    return fig

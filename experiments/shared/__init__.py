@@ -1,0 +1,1 @@
+"""What several studies use: laws, ensembles of trained nets, solvers in stacks, judges."""
