@@ -154,12 +154,14 @@ def test_compiled_programs_are_kept_in_the_users_cache_unless_a_folder_is_named(
 
 
 def test_the_smallest_size_compiles_in_haste_unless_the_person_has_chosen(monkeypatch):
-    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "environ", {"XLA_FLAGS": "--mine"})
     compiled.compile_in_haste()
-    assert os.environ == {compiled.HASTE: "1"}
-    os.environ[compiled.HASTE] = "0"
-    compiled.compile_in_haste()
-    assert os.environ == {compiled.HASTE: "0"}
+    flags = " ".join(["--mine", *compiled.HASTY_FLAGS])
+    assert os.environ == {compiled.HASTE: "1", "XLA_FLAGS": flags}
+    for chosen in ({compiled.HASTE: "0"}, {compiled.HASTE: "1"}):
+        monkeypatch.setattr(os, "environ", dict(chosen))
+        compiled.compile_in_haste()
+        assert os.environ == chosen
 
 
 def test_every_core_is_a_device_unless_a_number_is_named(monkeypatch):
