@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dfx.errors import PersonError
 from dfx.nets.initial import lecun_normal
+from dfx.nets.layers import Conv
 from dfx.nets.net import check_picture
 
 
@@ -38,9 +39,8 @@ class ConvClassifier(nn.Module):
     num_features: int
 
     def setup(self):
-        conv = partial(nn.Conv, kernel_size=(3, 3), strides=2, padding=1, kernel_init=lecun_normal)
-        self.conv1 = conv(self.width)
-        self.conv2 = conv(2 * self.width)
+        self.conv1 = Conv(self.width, stride=2)
+        self.conv2 = Conv(2 * self.width, stride=2)
         self.hidden = nn.Dense(self.num_features, kernel_init=lecun_normal)
         self.outputs = nn.Dense(self.num_classes, kernel_init=lecun_normal)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dfx.errors import PersonError, choose
+from dfx.nets import convolve
 
 #: What the backward pass finds again by computing it a second time.
 REMAT = {
@@ -72,7 +73,7 @@ def _is_linear_map(primitive, *_, **options) -> bool:
     features (those of attention have batch axes, and grow with the square of the tokens)."""
     if primitive.name == "dot_general":
         return not options["dimension_numbers"][1][0]
-    return primitive.name == "conv_general_dilated"
+    return primitive.name in ("conv_general_dilated", convolve.NAME)
 
 
 def attend(q, k, v, implementation: Any = "xla"):

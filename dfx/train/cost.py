@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from dfx.errors import PersonError
+from dfx.nets import convolve
 
 #: bf16 TFLOP/s of dense products as the makers list them, by a part of JAX's name of the device;
 #: the first that fits counts. NVIDIA A100, H100 (PCIe, NVL, SXM) and H200 data sheets; Google Cloud
@@ -193,6 +194,9 @@ def _equation_flop(equation: Any) -> float:
         taps = kernel.size / kernel.shape[outputs]
         # Dilating the input puts zeros between its entries: most taps see one.
         return 2.0 * equation.outvars[0].aval.size * taps / math.prod(params["lhs_dilation"])
+    if name == convolve.NAME:
+        *_, size, _, channels, _ = equation.invars[1].aval.shape
+        return 2.0 * equation.outvars[0].aval.size * size**2 * channels
     if name == "cond":
         return max(_flop(branch.jaxpr) for branch in params["branches"])
     inside = sum(_flop(jaxpr) for value in params.values() for jaxpr in _programs(value))

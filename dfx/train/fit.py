@@ -56,7 +56,8 @@ def fit(
       batch_fn: `batch_fn(data, step) -> batch`, pure and jit-able; keep the object, as for `step`.
       num_steps: the step to stop at; a state that is there is returned as it is.
       chunk: steps compiled together; 0.2 to 1 s of work is a good size. 1 is a step without a loop
-        around it, which convolutions on a CPU need (`_run_chunk`).
+        around it, for nets with `jax.lax` convolutions on a CPU: XLA's gradients of these are slow
+        in a loop (jax issue 12868), those of `nets` are not (`nets.convolve`).
       on_chunk: called as `on_chunk(state, metrics, done)` after each chunk that is finite, with
         the metrics of its steps as NumPy arrays, steps first, and before the chunk is saved. The
         next chunk donates `state`: copy what must outlive the call. Every process is called, with
@@ -81,7 +82,7 @@ def fit(
     done = steps_done(state)
     validate(num_steps, done, chunk, save_every)
     shardings = shardings_of(state)
-    state = jax.tree.map(jnp.copy, state)  # the caller keeps its own: what runs below is donated
+    state = _copied(state)  # the caller keeps its own: what runs below is donated
     data = _beside(state, data)
     static = {"length": chunk, "data_axes": _hashable(data_axes), "shardings": shardings}
     run = functools.partial(_run_chunk, step=step, batch_fn=batch_fn, **static)
@@ -95,6 +96,11 @@ def fit(
         advance, state, done, num_steps, chunk, on_chunk,
         checkpoints, save_every, allow_nonfinite, meter,
     )  # fmt: skip
+
+
+@jax.jit  # one program for the whole state, not one for each shape in it
+def _copied(state: State) -> State:
+    return jax.tree.map(jnp.copy, state)
 
 
 def steps_done(state: State) -> int:
@@ -114,10 +120,7 @@ def _run_chunk(state, data, count, *, step, batch_fn, length, data_axes, shardin
     """Return the state after `count` steps, `length` rows of metrics, whether params are finite.
 
     The trip count is traced, not static: the last, shorter chunk is the same program, so it has
-    the same bits and costs no second compilation.
-
-    One step has no loop: XLA on CPU has no fast gradient of a convolution inside a loop (jax issue
-    12868; U-Net of width 16, 28 x 28, batch 64, two cores: 0.57 s a step alone, 10.9 s in a loop).
+    the same bits and costs no second compilation. A chunk of one step has no loop at all.
     """
     stacked = num_members(state) is not None
 

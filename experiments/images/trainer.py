@@ -110,7 +110,6 @@ class Trainer:
         """Return (state, step to stop at, on_chunk) -> the state there, by the loop that the data
         need."""
         settings, step = self.config.train, self.parts.step
-        chunk = 1 if loop_free(self.config) else settings.chunk
         options: dict[str, Any] = dict(
             checkpoints=self._checkpoints, save_every=settings.save_every, meter=self.meter
         )
@@ -119,12 +118,12 @@ class Trainer:
             held = put_whole((columns, self._order), self.mesh)
             batches = make_batches(settings.batch_size)
             return lambda state, end, on_chunk: train.fit(
-                step, state, batches, end, chunk, on_chunk, data=held, **options
+                step, state, batches, end, settings.chunk, on_chunk, data=held, **options
             )
         rows = train.local_rows(settings.batch_size, self.mesh)
         feed = data.Feed(pictures.train, settings.batch_size, self._order, rows)
         return lambda state, end, on_chunk: train.fit_feed(
-            step, state, feed, end, chunk, on_chunk, **options
+            step, state, feed, end, settings.chunk, on_chunk, **options
         )
 
 
@@ -165,11 +164,6 @@ def next_end(config, done: int) -> int:
         every.append(config.train.save_every)
     ends = [(done // n + 1) * n for n in every if n > 0]
     return min([*ends, config.train.num_steps])
-
-
-def loop_free(config) -> bool:
-    """Whether steps are compiled one by one: nets that convolve, on a CPU (see `train.fit`)."""
-    return jax.default_backend() == "cpu" and not config.net.name.startswith("dit")
 
 
 def summary(metrics: dict[str, np.ndarray]) -> dict[str, float]:

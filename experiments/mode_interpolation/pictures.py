@@ -117,8 +117,6 @@ def fit(config, run, name, net, schedule, images):
         settings.learning_rate, warmup=steps // 20, schedule="cosine", total=steps, clip=1.0
     )
     average = train.ema.constant(settings.ema)
-    loop_free = settings.net.kind == "unet" and jax.default_backend() == "cpu"  # see `train.fit`
-    chunk = 1 if loop_free else settings.chunk
     params_key, key, order = jax.random.split(jax.random.key(config.seed + 11), 3)
     state = train.init_state(net.init(params_key), optimizer, key, average)
     checkpoints = train.Checkpoints(run.checkpoint_folder(name), run.config_hash, warn=say)
@@ -131,7 +129,7 @@ def fit(config, run, name, net, schedule, images):
 
         state = train.fit(
             train.make_step(loss, optimizer, average), state, _batches(settings.batch_size), steps,
-            chunk, on_chunk, data=(images, order), checkpoints=checkpoints,
+            settings.chunk, on_chunk, data=(images, order), checkpoints=checkpoints,
             save_every=settings.save_every,
         )  # fmt: skip
     return train.averaged(state)

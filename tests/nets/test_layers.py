@@ -1,12 +1,14 @@
 """Layers against flax's and against formulas; derivatives of the convolution of every kind."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfx.nets import convolve as convolutions
+from dfx import train
 from dfx.nets.convolve import convolve
 from dfx.nets.layers import Conv, Dense, GroupNorm
 
@@ -25,14 +27,15 @@ def plain(x, kernel, stride=1):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("num", [3, 4])  # pictures go two by two, or one by one
-def test_all_derivatives_of_the_convolution_are_those_of_the_plain_one(size, num):
-    shapes = (num, 10, 11, 8), (size, size, 8, 9)
+@pytest.mark.parametrize(
+    ("size", "stride", "num"),  # pictures go two by two, or one by one
+    [(1, 1, 3), (3, 1, 3), (3, 1, 4), (5, 1, 2), (3, 2, 3), (5, 2, 2), (7, 2, 1)],
+)
+def test_all_derivatives_of_the_convolution_are_those_of_the_plain_one(size, stride, num):
+    shapes = (num, 6, 7, 2), (size, size, 2, 3)
     x, kernel = draw(*shapes)
     dx, dkernel = draw(*shapes, seed=1)
-    weights = draw((num, 10, 11, 9), seed=2)[0]
-    assert convolutions._in_blocks(x, kernel)
+    weights = draw((num, -(-6 // stride), -(-7 // stride), 3), seed=2)[0]
 
     def derivatives(conv):
         def value(x, kernel):
@@ -49,9 +52,18 @@ def test_all_derivatives_of_the_convolution_are_those_of_the_plain_one(size, num
             jax.grad(lambda k: jax.jvp(lambda x: value(x, k), (x,), (dx,))[1])(kernel),
             jax.grad(lambda k: jnp.sum(jax.grad(value)(x, k) * dx))(kernel),  # reverse twice
             jax.vmap(jax.grad(value, 1), (None, 0))(x, jnp.stack([kernel, dkernel])),
+            jax.vmap(gradient, (1, -1))(jnp.stack([x, dx], 1), jnp.stack([kernel, dkernel], -1)),
+            jax.vmap(jax.vmap(conv, (0, None)), (None, 0))(
+                jnp.stack([x, dx]), jnp.stack([kernel, dkernel])
+            ),
         )
 
-    found, expected = jax.jit(lambda: (derivatives(convolve), derivatives(plain)))()
+    def strided(conv):
+        return lambda x, kernel: conv(x, kernel, stride)
+
+    found, expected = jax.jit(
+        lambda: (derivatives(strided(convolve)), derivatives(strided(plain)))
+    )()
     for one, two in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-9)  # rounding
 
@@ -63,13 +75,29 @@ def test_a_jacobian_product_in_x_computes_nothing_for_the_kernel():
     assert "scan" in str(jax.make_jaxpr(jax.grad(lambda k: convolve(x, k).sum()))(kernel))
 
 
-def test_only_pictures_that_gain_go_by_blocks():
-    kernel = jnp.zeros((3, 3, 8, 8))
-    large, small = jnp.zeros((2, 10, 10, 8)), jnp.zeros((2, 9, 9, 8))
-    assert convolutions._in_blocks(large, kernel)
-    assert not convolutions._in_blocks(small, kernel)
-    assert not convolutions._in_blocks(large.astype(jnp.bfloat16), kernel)
-    assert not convolutions._in_blocks(large[..., :1], kernel[:, :, :1])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_in_a_loop_xla_finds_kernels_as_its_fast_convolution_wants_them(stride):
+    """Kernels with places, inputs, outputs in this order; else a product is thirty times slower."""
+    (kernel,) = draw((3, 3, 4, 4))
+
+    def gradients(x):
+        value = lambda x, kernel: jnp.sum(convolve(x, kernel, stride) ** 2)  # noqa: E731
+        return jax.lax.map(lambda x: jax.grad(value, (0, 1))(x, kernel), x)
+
+    program = jax.jit(gradients).lower(jnp.ones((3, 2, 8, 8, 4))).compile().as_text()
+    found = re.findall(r"window={(.*)}, dim_labels=(\S+),", program)
+    assert [labels for _, labels in found] == 2 * ["b01f_01io->b01f"]
+    assert not any("dilate" in window or "stride" in window for window, _ in found)
+
+
+@pytest.mark.parametrize(("stride", "more"), [(1, 1), (2, 16 / 9)])
+def test_its_flop_are_those_of_the_plain_one_up_to_the_zeros_of_a_stride(stride, more):
+    x, kernel = draw((2, 8, 8, 4), (3, 3, 4, 5))
+    ours, xlas = (
+        train.product_flop(lambda *arguments, c=conv: c(*arguments, stride), x, kernel)
+        for conv in (convolve, plain)
+    )
+    assert ours == pytest.approx(more * xlas, rel=1e-12)
 
 
 @pytest.mark.parametrize(
