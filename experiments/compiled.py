@@ -21,9 +21,13 @@ from dfx.runs import say
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 DEVICES = "JAX_NUM_CPU_DEVICES"
 HASTE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-#: What makes XLA quicker at compiling on a CPU: in jax 0.10 its old writer of fused loops takes two
-#: thirds of the time of the new one; jax 0.11 has the new one alone, and refuses the flag.
-HASTY_FLAGS = ("--xla_cpu_use_fusion_emitters=false",) if version("jax").startswith("0.10.") else ()
+#: What makes XLA quicker at compiling on a CPU: its old writer of fused loops takes two thirds of
+#: the time of the new one. jax 0.10 has a flag for it, 0.11 an option; each refuses the other's.
+HASTY_FLAG = (
+    "--xla_cpu_use_fusion_emitters=false"
+    if version("jax").startswith("0.10.")
+    else "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 MOST_DEVICES = 8  # ensembles have a few dozen members; more devices would share them unevenly
 _TORN = re.compile(r"compilation cache entry for '([\w.<>-]+)'")
 
@@ -58,7 +62,7 @@ def compile_in_haste() -> None:
     """
     if HASTE not in os.environ:
         os.environ[HASTE] = "1"
-        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *HASTY_FLAGS])
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), HASTY_FLAG])
         if "jax" in sys.modules:
             sys.modules["jax"].config.update(HASTE.lower(), True)
 

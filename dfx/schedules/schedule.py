@@ -169,7 +169,8 @@ def numpy_or_jax(function):
         # since jax 0.10 keeps the constants of a trace by the identity of the array.
         schedule, t = jax.tree.map(np.array, schedule), np.array(t, np.float64)
         with on_host():
-            if _is_entrywise(function, schedule):
+            leaves, structure = jax.tree.flatten(schedule)
+            if _is_entrywise(function, structure, tuple(leaf.shape for leaf in leaves)):
                 value = jax.tree.map(np.asarray, jitted(schedule, _pad(t)))
                 return jax.tree.map(lambda a: a[: t.size].reshape(t.shape)[()], value)
             return jax.tree.map(lambda a: np.asarray(a)[()], jitted(schedule, t))
@@ -190,8 +191,10 @@ def _holds_jax(tree) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree))
 
 
-def _is_entrywise(function, schedule) -> bool:
+@functools.cache  # a trace is a millisecond or two, and a tableau asks for every level of its grid
+def _is_entrywise(function, structure, shapes: tuple[tuple[int, ...], ...]) -> bool:
     """Whether one time gives one number: false where coefficients are arrays, as in a basis."""
+    schedule = structure.unflatten(np.zeros(shape) for shape in shapes)
     value = jax.eval_shape(function, schedule, np.float64(0))
     return all(a.shape == () for a in jax.tree.leaves(value))
 
