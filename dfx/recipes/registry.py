@@ -20,8 +20,13 @@ from dfx.errors import PersonError, call
 from dfx.fields.convert import SIGMA_DATA
 from dfx.losses import times
 from dfx.recipes.recipe import Reached, Recipe, Sampler, Training
-from dfx.recipes.zero_snr import zero_terminal_snr
-from dfx.schedules import RectifiedLinear, VPLinear, ddpm_table, discrete_linear
+from dfx.schedules import (
+    RectifiedLinear,
+    VPLinear,
+    ddpm_table,
+    discrete_linear,
+    discrete_zero_snr,
+)
 
 #: The noise levels of EDM's sampler, told to its nets as 0 and 1000.
 LOWEST, HIGHEST = 0.002, 80.0
@@ -163,8 +168,7 @@ def sit(mean: float = 0.0, std: float = 1.0) -> Recipe:
 @functools.cache
 def v_zero_snr() -> Recipe:
     """Return v-prediction on Stable Diffusion's table, rescaled to end without any signal."""
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    schedule = zero_terminal_snr(ddpm_table(betas))
+    schedule = discrete_zero_snr()
     return Recipe(
         "v_zero_snr", schedule, "v", times.discrete(schedule), "uniform",
         lambda level: level.t * 1000 - 1, None,

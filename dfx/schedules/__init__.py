@@ -23,6 +23,7 @@ from dfx.schedules.derived import (
 from dfx.schedules.discrete import DiscreteVP, ddpm_table, discrete_linear
 from dfx.schedules.registry import REGISTRY, check, make
 from dfx.schedules.schedule import CLEAN, Level, Schedule, expand, on_host
+from dfx.schedules.zero_snr import RescaledTable, discrete_zero_snr, zero_terminal_snr
 
 __all__ = [
     "CLEAN",
@@ -33,6 +34,7 @@ __all__ = [
     "Level",
     "MeanReverting",
     "RectifiedLinear",
+    "RescaledTable",
     "Schedule",
     "SubVP",
     "Trigonometric",
@@ -42,6 +44,7 @@ __all__ = [
     "ddpm_table",
     "diffusion",
     "discrete_linear",
+    "discrete_zero_snr",
     "drift_coefficient",
     "expand",
     "grids",
@@ -52,4 +55,5 @@ __all__ = [
     "mean_drift",
     "on_host",
     "t_of_log_snr",
+    "zero_terminal_snr",
 ]

@@ -59,15 +59,29 @@ class DiscreteVP(Schedule):
         return one_minus_exp(-2 * self._log_alpha_at(t))
 
     def _log_alpha_at(self, t):
-        position = t * self.num_steps
-        # A time at the table may come out a rounding error above its index; it still belongs to the
-        # step that ends there.
-        rounding = 2 * jnp.finfo(t.dtype).eps
-        step = jnp.ceil(position * (1 - rounding)).astype(jnp.int32) - 1
-        step = jnp.clip(step, 0, self.num_steps - 1)
+        step, share = place_in_table(t, self.num_steps)
         start = jnp.asarray(self.log_alpha, t.dtype)[step]
         slope = jnp.asarray(self.log_alpha_step, t.dtype)[step]
-        return start + (position - step) * slope
+        return start + share * slope
+
+
+def place_in_table(t, num_steps: int):
+    """Return the step of a table in which times lie, and the share of it that is behind them.
+
+    Step i lasts from i / num_steps to (i + 1) / num_steps, which is the time of index i; shares are
+    0 and 1 at these ends. Times outside [0, 1] lie in the first or the last step.
+
+    Args:
+      t: times, an array of floats of any shape.
+      num_steps: T, the length of the table.
+    """
+    position = t * num_steps
+    # A time at the table may come out a rounding error above its index; it still belongs to the
+    # step that ends there.
+    rounding = 2 * jnp.finfo(t.dtype).eps
+    step = jnp.ceil(position * (1 - rounding)).astype(jnp.int32) - 1
+    step = jnp.clip(step, 0, num_steps - 1)
+    return step, position - step
 
 
 def ddpm_table(betas) -> DiscreteVP:
@@ -108,9 +122,17 @@ def discrete_linear(
 
     Source: Ho et al. 2020, section 4.
     """
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int | np.integer) or num_steps < 1:
-        raise PersonError(f"num_steps must be a whole number of at least 1, got {num_steps!r}")
+    check_length(num_steps)
     return ddpm_table(np.linspace(beta_start, beta_end, num_steps))
+
+
+def check_length(num_steps: int, least: int = 1) -> None:
+    """Raise a PersonError unless the length of a table is a whole number of at least `least`."""
+    whole = isinstance(num_steps, int | np.integer) and not isinstance(num_steps, bool)
+    if not whole or num_steps < least:
+        raise PersonError(
+            f"num_steps must be a whole number of at least {least}, got {num_steps!r}"
+        )
 
 
 def _table(betas, xp) -> DiscreteVP:

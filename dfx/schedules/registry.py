@@ -19,6 +19,7 @@ from dfx.schedules.continuous import (
 )
 from dfx.schedules.discrete import discrete_linear
 from dfx.schedules.schedule import Schedule
+from dfx.schedules.zero_snr import discrete_zero_snr
 
 #: Name -> factory with keyword arguments.
 REGISTRY: dict[str, Callable[..., Schedule]] = {
@@ -30,6 +31,7 @@ REGISTRY: dict[str, Callable[..., Schedule]] = {
     "rectified_linear": RectifiedLinear,
     "trigonometric": Trigonometric,
     "ddpm": discrete_linear,
+    "zero_snr": discrete_zero_snr,
 }
 
 

@@ -138,25 +138,15 @@ def test_sit_times_are_logit_normal_and_those_of_rectified_flow_uniform():
     np.testing.assert_allclose(recipes.make("rectified_flow").time_sampler.quantile(u), u)
 
 
-def test_rescaled_table_is_algorithm_1_and_ends_without_any_signal():
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+def test_v_zero_snr_has_the_rescaled_table_of_stable_diffusion():
+    betas, index = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, np.array([0, 400, 998])
     signal = np.sqrt(np.cumprod(1 - betas))
-    expected = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
-    schedule = recipes.make("v_zero_snr").schedule
-    level = schedule.at(np.arange(1, 1001) / 1000)
-    np.testing.assert_allclose(level.alpha, expected, atol=1e-14)
-    np.testing.assert_allclose(level.sigma, np.sqrt(1 - expected**2), rtol=1e-12)
-    for end in (schedule.at(1.0), schedule.at(jnp.ones((), jnp.float32))):
-        assert (end.alpha, end.sigma) == (0.0, 1.0)  # exactly, in both precisions
-    start = schedule.at(0.0)
-    assert (start.alpha, start.sigma) == (1.0, 0.0)
-
-
-def test_rescaled_table_keeps_its_digits_near_the_data_in_float32():
-    schedule, t = recipes.make("v_zero_snr").schedule, np.array([1e-5, 1e-3, 2e-3, 0.1])
-    exact, single = schedule.at(t).sigma, schedule.at(jnp.asarray(t, jnp.float32)).sigma
-    # A few roundings, and the time's own, of which sigma is the root.
-    np.testing.assert_allclose(single, exact, rtol=1e-5)
+    alpha = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1]))[index, None]
+    sigma = np.sqrt(1 - alpha**2)
+    x, told, loss, x0, eps = given_to(recipes.make("v_zero_snr"), (index + 1) / 1000)
+    np.testing.assert_allclose(x, alpha * x0 + sigma * eps, rtol=1e-9)
+    np.testing.assert_allclose(told, index, atol=1e-9)
+    np.testing.assert_allclose(loss, np.mean((alpha * eps - sigma * x0) ** 2, axis=1), rtol=1e-9)
 
 
 def test_at_the_end_of_the_rescaled_table_v_is_minus_x0():
