@@ -13,8 +13,8 @@ The formula needs alpha and sigma, so these two numbers are what the net gets as
     loss = losses.denoising(net, schedule, "x0", time=nets.alpha_sigma)
     field = fields.from_net(net, params, "x0", time=nets.alpha_sigma)
 
-The parameters are any matrices (k, n, d); their orthonormal bases are taken by QR in every
-evaluation. So the net is one of subspaces under every optimizer and after every average of
+The parameters are any matrices (k, n, d); their orthonormal bases are taken in every evaluation
+(`gram_schmidt`). So the net is one of subspaces under every optimizer and after every average of
 parameters, and the gradient has no part along a subspace, since only the span enters. A step thus
 never shrinks a column: columns grow slowly, which lowers the rate at which the spans turn;
 `orthonormal` puts the parameters back without a change of the net.
@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError, choose
+from dfx.nets.gram_schmidt import gram_schmidt
 from dfx.nets.net import Net
 
 #: How a point is given to the subspaces.
@@ -133,9 +134,9 @@ def orthonormal(params: Any, dims: tuple[int, ...] | None = None):
     """
     bases = params["bases"]
     if dims is None or set(dims) == {bases.shape[2]}:
-        return {**params, "bases": jnp.linalg.qr(bases)[0]}
+        return {**params, "bases": gram_schmidt(bases)}
     # One by one, so that columns of zeros are never divided by.
-    own = [jnp.linalg.qr(u[:, :d])[0] for u, d in zip(bases, dims, strict=True)]
+    own = [gram_schmidt(u[:, :d]) for u, d in zip(bases, dims, strict=True)]
     fill = [jnp.pad(u, ((0, 0), (0, bases.shape[2] - u.shape[1]))) for u in own]
     return {**params, "bases": jnp.stack(fill)}
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx import data, losses, nets, schedules, subspaces, train
+from dfx.nets.gram_schmidt import gram_schmidt
 from dfx.nets.low_rank import mix_projections
 from experiments.shared.members import Training, first_states, fit
 from experiments.subspace_clustering import problems
@@ -96,26 +97,6 @@ def trained(config, run, k: int, settings, restarts: int) -> None:
         return _table(settings["dims"], settings["counts"], **tables)
 
     run.arrays(name, compute)
-
-
-def gram_schmidt(matrices):
-    """Return the orthonormal Q of matrices = Q R, R with a positive diagonal; shape (.., n, r).
-
-    Columns T with Q = matrices T come one by one from the Gram matrix G, each free of the others in
-    the inner product a^T G b. Rounding is multiplied by the square of the condition number, which
-    for subspaces in the making is of order ten.
-
-    In products alone: the library's `orthonormal` is a QR factorisation, on CPU a call of LAPACK,
-    and those must not be in a program over several CPU devices (`problems.num_devices`).
-    """
-    gram = jnp.einsum("...ir,...is->...rs", matrices, matrices, precision="highest")
-    found: list[jax.Array] = []
-    for j, t in enumerate(jnp.eye(matrices.shape[-1], dtype=matrices.dtype)):
-        for other in found:
-            t = t - other * (other * gram[..., j]).sum(-1, keepdims=True)
-        image = jnp.matmul(gram, t[..., None], precision="highest")[..., 0]
-        found.append(t * jax.lax.rsqrt((t * image).sum(-1, keepdims=True)))
-    return jnp.matmul(matrices, jnp.stack(found, axis=-1), precision="highest")
 
 
 @functools.partial(jax.jit, static_argnames="times")
