@@ -10,7 +10,7 @@ paths, in any), its distances, and identities of its evolution. May not: estimat
 (`dfx.metrics`), residuals of a field at points, training.
 """
 
-from dfx.evolution.distances import Transport, wasserstein_2d, wasserstein_grid_1d
+from dfx.evolution.distances import sampling_floor_2d, wasserstein_2d, wasserstein_grid_1d
 from dfx.evolution.entropy import (
     Production,
     Rates,
@@ -52,6 +52,7 @@ from dfx.evolution.quantiles import (
     normal_nodes,
     wasserstein,
 )
+from dfx.evolution.sinkhorn import sinkhorn_divergence
 from dfx.evolution.transport import carried_log_density, move, move_with_density
 
 __all__ = [
@@ -61,7 +62,6 @@ __all__ = [
     "Nodes",
     "Production",
     "Rates",
-    "Transport",
     "carried_log_density",
     "coarsen",
     "current_velocity",
@@ -96,8 +96,10 @@ __all__ = [
     "relative_entropy_rate",
     "relative_fisher",
     "reverse",
+    "sampling_floor_2d",
     "score_on_grid",
     "sde_law",
+    "sinkhorn_divergence",
     "wasserstein",
     "wasserstein_2d",
     "wasserstein_grid_1d",

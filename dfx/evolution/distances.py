@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,26 +11,6 @@ from dfx.evolution.grid import Grid, check_density, coarsen
 
 #: Iterations of the network simplex; two million serve two full histograms of 64 x 64.
 MAX_ITERATIONS = 2_000_000
-
-
-class Transport(NamedTuple):
-    """What `wasserstein_2d` finds.
-
-    Attributes:
-      distance: W_2 between the two histograms.
-      floor: W_2 between the histograms of two independent samples of the first law: what one would
-        read off samples of that size if both laws were equal.
-      num_samples: the size of each sample.
-      cell: the diagonal of a cell. Histograms are further apart than the laws: mass that moves by
-        m + r cells along an axis, r in [0, 1), must be split, which adds r (1 - r) side^2. That is
-        about cell^2 / 6 to the square of a distance of several cells; of laws that are closer than
-        a cell the square is linear in the displacement, |shift| side along each axis.
-    """
-
-    distance: float
-    floor: float
-    num_samples: int
-    cell: float
 
 
 def wasserstein_grid_1d(grid: Grid, first, second, p: float = 2.0) -> float:
@@ -67,39 +45,51 @@ def wasserstein_grid_1d(grid: Grid, first, second, p: float = 2.0) -> float:
     return float(np.sum(widths * _mean_power(gaps[0][:-1], gaps[1][1:], p)) ** (1 / p))
 
 
-def wasserstein_2d(
-    grid: Grid, first, second, key, num_samples: int, cells: int | tuple[int, int] = 32
-) -> Transport:
-    """Return the exact W_2 between two densities as histograms of `cells` per axis, and its floor.
+def wasserstein_2d(grid: Grid, first, second, cells: int | tuple[int, int] = 32) -> float:
+    """Return the exact W_2 between two densities as histograms of `cells` per axis.
 
     Earth mover's distance with squared Euclidean cost between the centres of the cells, by network
-    simplex: about a second for 32 x 32, minutes for 64 x 64. Beside it W_2 between the histograms
-    of two samples of the first law (see `Transport`).
+    simplex: about a second for 32 x 32, minutes for 64 x 64.
+
+    Histograms are further apart than the laws: mass that moves by m + r cells along an axis, r in
+    [0, 1), must be split, which adds r (1 - r) side^2. That is about cell^2 / 6, of the diagonal of
+    a cell, to the square of a distance of several cells; of laws that are closer than a cell the
+    square is linear in the displacement, |shift| side along each axis. What `sinkhorn_divergence`
+    returns is free of this.
 
     Args:
       grid: of one or two dimensions.
-      first, second: densities on it; the first is the one whose floor is drawn, say the truth.
-      key: of the two samples.
-      num_samples: the size of each.
+      first, second: densities on it.
       cells: per axis, a divisor of the grid's.
 
     Raises:
-      PersonError: POT is not installed, cells do not divide the grid, or num_samples < 1.
+      PersonError: POT is not installed, or cells do not divide the grid.
 
     Source: Bonneel et al. 2011 (the solver of POT).
     """
-    if num_samples < 1:
-        raise PersonError(f"num_samples = {num_samples}: at least 1")
     coarse, first = _histogram(grid, first, cells)
     _, second = _histogram(grid, second, cells)
-    centres = np.asarray(coarse.centres(), np.float64)
-    drawn = [_draw(k, first, num_samples) for k in jax.random.split(key)]
-    return Transport(
-        _earth_movers(centres, first, second),
-        _earth_movers(centres, *drawn),
-        num_samples,
-        float(np.linalg.norm(coarse.spacing)),
-    )
+    return _earth_movers(coarse, first, second)
+
+
+def sampling_floor_2d(
+    grid: Grid, density, key, num_samples: int, cells: int | tuple[int, int] = 32
+) -> float:
+    """Return W_2 between the histograms of two independent samples of one law: what one would read
+    off samples of that size if both laws were equal.
+
+    Args:
+      grid, density, cells: as in `wasserstein_2d`, and as long.
+      key: of the two samples.
+      num_samples: the size of each.
+
+    Raises:
+      PersonError: see `wasserstein_2d`, or num_samples < 1.
+    """
+    if num_samples < 1:
+        raise PersonError(f"num_samples = {num_samples}: at least 1")
+    coarse, masses = _histogram(grid, density, cells)
+    return _earth_movers(coarse, *(_draw(k, masses, num_samples) for k in jax.random.split(key)))
 
 
 def _distribution(grid, density):
@@ -140,12 +130,13 @@ def _draw(key, masses, n):
     return np.bincount(np.asarray(index), minlength=masses.size) / n
 
 
-def _earth_movers(centres, first, second) -> float:
+def _earth_movers(grid, first, second) -> float:
     try:
         import ot
     except ImportError:
         raise PersonError("W_2 in two dimensions needs POT: pip install 'dfx[ot]'") from None
     a, b = first > 0, second > 0
+    centres = np.asarray(grid.centres(), np.float64)
     cost = np.sum((centres[a][:, None] - centres[b][None]) ** 2, axis=-1)
     squared = ot.emd2(first[a], second[b], cost, numItermax=MAX_ITERATIONS)
     return float(np.sqrt(max(squared, 0.0)))

@@ -19,12 +19,11 @@ import numpy as np
 
 from dfx import evolution, fields
 
-#: Entropy of the transport over the square of a cell: the kernel's deviation is one cell.
-ENTROPY = 2.0
+#: The pairs of laws whose distances are taken, in this order.
+PAIRS = (("ode", "sde"), ("truth", "ode"), ("truth", "sde"))
 
-#: Sinkhorn's iteration: how far each step goes beyond its aim, iterations between checks, their
-#: largest number, and the change of the distance between checks at which it stops.
-OVERSHOOT, EVERY, MOST, TOLERANCE = 1.85, 50, 3000, 1e-7
+#: Without it there are no histograms.
+HAS_POT = importlib.util.find_spec("ot") is not None
 
 
 class Window(NamedTuple):
@@ -82,74 +81,17 @@ def net_laws(net, params, schedule, space: Window, grid_of_times) -> dict[str, n
     return generated(schedule, field, space, grid_of_times)
 
 
-def binned(space: Window, first, second, key, num_samples: int, cells: int) -> np.ndarray:
-    """Return the square of W_2 between histograms of two laws of the window, and its floor.
-
-    The floor is that between two samples of the first law. Both are nan where POT is not installed.
-    """
-    if importlib.util.find_spec("ot") is None:
-        return np.full(2, np.nan)
-    found = evolution.wasserstein_2d(space.inner, first, second, key, num_samples, cells)
-    return np.square([found.distance, found.floor])
+def binned(space: Window, first, second, cells: int) -> float:
+    """Return the square of W_2 between histograms of two laws of the window; nan without POT."""
+    return evolution.wasserstein_2d(space.inner, first, second, cells) ** 2 if HAS_POT else np.nan
 
 
-def smooth(space: Window, first, second) -> float:
-    """Return the debiased entropic square of W_2 between two laws of the window, float64.
-
-        S(p, q) = OT(p, q) - OT(p, p) / 2 - OT(q, q) / 2,
-        OT(p, q) = min E|x - y|^2 + e KL(plan | p q),    e = 2 cell^2.
-
-    It is zero for equal laws, |m|^2 for laws moved by m, also if |m| is far below a cell, and that
-    of two normal laws of variance v differs from W_2^2 by the order of (e / 4 v)^2 of it.
-
-    Source: Feydy et al. 2019 (Sinkhorn divergences).
-    """
-    p, q = (_normalised(masses) for masses in (first, second))
-    cost = space.inner.spacing[0] ** 2 * ENTROPY
-    kernels = [_kernel(space.inner.axis(i), cost) for i in range(2)]
-    ends = [_transport(a, b, kernels, cost) for a, b in ((p, q), (p, p), (q, q))]
-    return ends[0] - 0.5 * (ends[1] + ends[2])
-
-
-def _normalised(masses):
-    """Masses that sum to 1. What is below 1e-12 is dropped: its potentials have no digits."""
-    masses = np.asarray(masses, np.float64) / np.sum(masses)
-    masses = np.where(masses > 1e-12, masses, 0)
-    return masses / masses.sum()
-
-
-def _kernel(axis, entropy):
-    return np.exp(-((axis[:, None] - axis) ** 2) / entropy)
-
-
-def _transport(p, q, kernels, entropy):
-    """OT(p, q) by Sinkhorn's iteration with overshoot; the plan is u K v, of marginals p and q.
-
-    Source: Thibault et al. 2021 (overrelaxed Sinkhorn).
-    """
-    blur = lambda a: np.maximum(kernels[0] @ a @ kernels[1], 1e-300)  # noqa: E731
-    u, v, last = np.sqrt(p), np.sqrt(q), np.inf
-    for i in range(1, MOST + 1):
-        if p is q:  # the two scalings are one, and the mean of the exponents converges at once
-            u = v = np.sqrt(u * p / blur(u))
-        else:
-            v = _towards(v, q / blur(u))
-            u = _towards(u, p / blur(v))
-        if i % EVERY == 0:
-            value = entropy * (_mean_log(p, u) + _mean_log(q, v))
-            if abs(value - last) < TOLERANCE:
-                break
-            last = value
-    return value
-
-
-def _towards(old, aim):
-    return old * (aim / np.where(old > 0, old, 1)) ** OVERSHOOT
-
-
-def _mean_log(masses, scaling):
-    held = masses > 0
-    return float(masses[held] @ np.log(scaling[held] / masses[held]))
+def floor(space: Window, law, key: jax.Array, settings) -> float:
+    """Return the square of W_2 between histograms of two samples of a law; nan without POT."""
+    if not HAS_POT:
+        return np.nan
+    size = settings.num_samples, settings.cells
+    return evolution.sampling_floor_2d(space.inner, law, key, *size) ** 2
 
 
 def distances(config, space: Window, truth, laws, key: jax.Array) -> dict[str, np.ndarray]:
@@ -163,17 +105,14 @@ def distances(config, space: Window, truth, laws, key: jax.Array) -> dict[str, n
       smooth (3,), binned (3,), floor (): that of the truth's samples; outside (3,): the mass of
       ODE, SDE and truth beyond the window; lost (): the mass of the ODE beyond the whole box.
     """
-    settings, keys = config.distances, jax.random.split(key, 3)
+    settings = config.distances
     inside = {name: space.crop(masses) for name, masses in (*laws.items(), ("truth", truth))}
-    pairs = (("ode", "sde"), ("truth", "ode"), ("truth", "sde"))
-    found = np.stack([
-        binned(space, inside[a], inside[b], k, settings.num_samples, settings.cells)
-        for (a, b), k in zip(pairs, keys)
-    ])  # fmt: skip
+    pairs = [(inside[a], inside[b]) for a, b in PAIRS]
+    smooth = [evolution.sinkhorn_divergence(space.inner, *pair) for pair in pairs]
     return {
-        "smooth": np.array([smooth(space, inside[a], inside[b]) for a, b in pairs]),
-        "binned": found[:, 0],
-        "floor": found[1, 1],
+        "smooth": np.array(smooth),
+        "binned": np.array([binned(space, *pair, settings.cells) for pair in pairs]),
+        "floor": np.asarray(floor(space, inside["truth"], key, settings)),
         "outside": 1 - np.array([inside[name].sum() for name in ("ode", "sde", "truth")]),
         "lost": 1 - laws["ode"].sum(),
     }

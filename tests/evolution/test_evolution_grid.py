@@ -108,29 +108,30 @@ def test_the_distance_in_the_plane_is_that_of_gaussians_and_its_floor_falls():
     first, second = np.diag([1.0, 0.5]), np.array([[0.6, 0.2], [0.2, 0.9]])
     p = evolution.on_grid(normal([0, 0], first), grid)
     q = evolution.on_grid(normal([1.0, -0.5], second), grid)
-    key = jax.random.key(0)
-    got = evolution.wasserstein_2d(grid, p, q, key, 2000, 24)
+    cell = 0.5 * 2**0.5  # its diagonal
+    got = evolution.wasserstein_2d(grid, p, q, 24)
     expected = frechet_gaussian(np.zeros(2), first, np.array([1.0, -0.5]), second) ** 0.5
-    assert got.cell == pytest.approx(0.5 * 2**0.5)
-    assert got.distance**2 == pytest.approx(expected**2 + got.cell**2 / 6, rel=0.01)
-    more = evolution.wasserstein_2d(grid, p, p, key, 50_000, 24)
-    assert more.distance < 1e-7
-    assert 0 < more.floor < 0.6 * got.floor < 0.6 * got.distance
+    assert got**2 == pytest.approx(expected**2 + cell**2 / 6, rel=0.01)
+    assert evolution.wasserstein_2d(grid, p, p, 24) < 1e-7
+    few, many = (
+        evolution.sampling_floor_2d(grid, p, jax.random.key(0), n, 24) for n in (2000, 50_000)
+    )
+    assert 0 < many < 0.6 * few < 0.6 * got
 
 
 def test_histograms_of_close_laws_are_too_far_apart():
     """A shift by half a cell moves half of the mass by a whole cell: side^2 / 2, not side^2 / 4."""
     pytest.importorskip("ot")
     p = evolution.on_grid(normal([0.0], 0.5), LINE)
-    got = evolution.wasserstein_2d(LINE, p, jnp.roll(p, 1), jax.random.key(0), 10, 120)
-    assert got.distance**2 == pytest.approx(0.1**2 / 2, rel=1e-3)
+    got = evolution.wasserstein_2d(LINE, p, jnp.roll(p, 1), 120)
+    assert got**2 == pytest.approx(0.1**2 / 2, rel=1e-3)
 
 
 def test_a_missing_package_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ot", None)
     grid = evolution.make_grid([0, 0], [1, 1], [4, 4])
     with pytest.raises(PersonError, match=r"dfx\[ot\]"):
-        evolution.wasserstein_2d(grid, np.ones((4, 4)), np.ones((4, 4)), jax.random.key(0), 9, 2)
+        evolution.wasserstein_2d(grid, np.ones((4, 4)), np.ones((4, 4)), 2)
 
 
 def test_bad_input_is_one_clear_line():
@@ -145,4 +146,4 @@ def test_bad_input_is_one_clear_line():
     with pytest.raises(PersonError, match=r"p = 0\.5"):
         evolution.wasserstein_grid_1d(LINE, jnp.ones(240), jnp.ones(240), 0.5)
     with pytest.raises(PersonError, match="num_samples"):
-        evolution.wasserstein_2d(LINE, jnp.ones(240), jnp.ones(240), jax.random.key(0), 0)
+        evolution.sampling_floor_2d(LINE, jnp.ones(240), jax.random.key(0), 0)

@@ -65,47 +65,10 @@ def test_times_fall_from_the_noise_to_the_end_and_get_denser():
     assert len(t[::2]) == 11 and t[::2][-1] == t[-1]
 
 
-def bell(x, std):
-    return np.exp(-0.5 * (x / std) ** 2)
-
-
-def gaussian(mean, std):
-    return np.outer(*(bell(WINDOW.inner.axis(0) - m, std) for m in mean))
-
-
-def test_smooth_distance_of_a_law_to_itself_is_zero():
-    law = gaussian((0.3, -0.4), 0.5)
-    assert abs(laws.smooth(WINDOW, law, law)) < 1e-12
-
-
-@pytest.mark.parametrize("shift", [0.02, 0.1, 0.6])
-def test_smooth_distance_of_a_shift_is_its_square(shift):
-    """Also far below the cell of 0.2, where histograms are further apart by shift * cell."""
-    found = laws.smooth(WINDOW, gaussian((0.0, 0.0), 0.4), gaussian((shift, 0.0), 0.4))
-    assert found == pytest.approx(shift**2, rel=0.01, abs=1e-6)
-
-
-def test_smooth_distance_of_two_widths_is_that_of_normal_laws():
-    """W_2^2 = 2 (s - s')^2 in two dimensions, but for (e / 4 v)^2 = 0.016 of it, and for tails."""
-    found = laws.smooth(WINDOW, gaussian((0, 0), 0.4), gaussian((0, 0), 0.48))
-    assert found == pytest.approx(2 * 0.08**2, rel=0.03)
-
-
-def test_smooth_distance_carries_mass_between_far_places():
-    """1 % of the mass goes from one mode to the other; on the line it is known by quantiles. Of it
-    (e / 4 v)^2 = 0.027 is left."""
-    line = evolution.make_grid(-3, 3, 6000)
-    modes = lambda x, w: w * bell(x + 1.2, 0.35) + (1 - w) * bell(x - 1.2, 0.35)  # noqa: E731
-    expected = evolution.wasserstein_grid_1d(line, *(modes(line.axis(0), w) for w in (0.51, 0.5)))
-    x = WINDOW.inner.axis(0)
-    found = laws.smooth(WINDOW, *(np.outer(modes(x, w), bell(x, 0.35)) for w in (0.51, 0.5)))
-    assert found == pytest.approx(expected**2, rel=0.04)
-
-
 @pytest.mark.slow
 def test_what_leaves_the_window_is_counted():
     masses = np.zeros(WINDOW.grid.shape)
-    masses[5:-5, 5:-5] = gaussian((0, 0), 0.5)
+    masses[5:-5, 5:-5] = np.exp(-2 * np.add.outer(*[WINDOW.inner.axis(0) ** 2] * 2))
     masses *= 0.9 / masses.sum()
     ode, sde = masses.copy(), masses / 0.9
     ode[0, 0] = 0.07  # in the margin; 0.03 is beyond the box
