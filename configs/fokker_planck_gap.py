@@ -92,6 +92,13 @@ _CHOICES = {
     "collocation.points": ("box", "noised"),
     "collocation.times": ("uniform", "beta"),
 }
+_RANGES = {
+    "laws.cells": (4, 512),
+    "laws.num_steps": (8, 100_000),
+    "end_time": (3.0, 80.0),  # 3 is the last time looked at
+    "start_time": (1e-7, 0.01),
+    "laws.end": (1e-7, 0.01),
+}
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -100,19 +107,12 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       ConfigError: a setting out of its range, in one line.
     """
-    for name, allowed in _CHOICES.items():
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        free = name in ("config.seed", "config.weights")
-        (checks.not_negative if free else checks.positive)(name, value)
-    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
-    checks.in_range("config.laws.cells", config.laws.cells, 4, 512)
-    checks.in_range("config.laws.num_steps", config.laws.num_steps, 8, 100_000)
+    checks.choices(config, _CHOICES)
+    checks.signs(config, zero=("weights",))
+    checks.seeds(config, "num_seeds")
+    checks.ranges(config, _RANGES)
     even = config.laws.num_steps % 4 == 0  # half of them are a run of its own, and ODEs take half
     checks.require(even, "config.laws.num_steps", config.laws.num_steps, "a multiple of 4")
-    checks.in_range("config.end_time", config.end_time, 3.0, 80.0)  # 3 is the last time looked at
-    for name in ("start_time", "laws.end"):
-        checks.in_range(f"config.{name}", checks.value_of(config, name), 1e-7, 0.01)
     _check_sets(config)
 
 

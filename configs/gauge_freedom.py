@@ -1,7 +1,7 @@
 """Score errors that change no law: gauge fields, conservative nets and the intrinsic dimension.
 
     dfx run gauge_freedom           all parts, 7 minutes on two cores
-    dfx run gauge_freedom:smoke     every part at toy size, 75 s, nearly all compiling
+    dfx run gauge_freedom:smoke     every part at toy size, under a minute, nearly all compiling
     dfx run gauge_freedom:paper     larger nets, longer trained, on an accelerator
     dfx run gauge_freedom:pod       20 seeds, spread over the devices of a pod
 
@@ -103,9 +103,9 @@ _CHANGES: dict[str, dict[str, Any]] = {
         density=dict(num_points=16, steps=(10, 20)),
         rotation=dict(steps=(10, 20)),
         evaluations=dict(budgets=(16, 32)),
-        split=dict(num_seeds=2, num_fit=500, num_judge=200, num_features=20, times=(0.2,)),
+        split=dict(num_seeds=2, num_fit=200, num_judge=200, num_features=20, times=(0.2,)),
         nets=dict(num_seeds=2, width=16, num_steps=20, batch_size=32, chunk=10, num_levels=3,
-                  num_features=20, num_fit=200, num_judge=100, num_cells=20, num_steps_ode=4,
+                  num_features=20, num_fit=200, num_judge=200, num_cells=20, num_steps_ode=4,
                   num_points=8),
         dimension=dict(manifolds=("plane3",), num_seeds=2, width=16, num_steps=20,
                        batch_size=16, chunk=10, penalty_points=8, num_points=4, last_time=0.01,
@@ -123,6 +123,15 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _SEEDED = ("exact", "split", "nets", "dimension")
 _CHANGES["pod"] = {part: {**_CHANGES["paper"][part], "num_seeds": 20} for part in _SEEDED}
 
+_RISING = ("exact.sizes", "density.steps", "rotation.steps", "evaluations.budgets")
+_RANGES = {
+    "exact.stops": (1e-4, 0.99),
+    "split.times": (1e-4, 0.99),
+    "split.dims": (2, 100),
+    "nets.num_levels": (2, 1000),
+    "dimension.last_time": (1e-4, 0.5),
+}
+
 
 def validate(config: config_dict.ConfigDict) -> None:
     """Check ranges, choices and orders.
@@ -130,41 +139,28 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       ConfigError: a setting out of its range, in one line.
     """
-    for name, value in checks.numbers(config):
-        check = checks.not_negative if name == "config.seed" else checks.positive
-        check(name, value)
-    checks.not_empty("config.parts", config.parts)
-    checks.one_of("config.parts", config.parts, PARTS)
-    checks.not_empty("config.dimension.manifolds", config.dimension.manifolds)
-    _check_manifolds(config)
-    for part in _SEEDED:  # an interval needs two
-        checks.in_range(f"config.{part}.num_seeds", config[part].num_seeds, 2, 10_000)
-    for name in ("exact.stops", "split.times"):
-        times = checks.value_of(config, name)
-        checks.in_range(f"config.{name}", times, 1e-4, 0.99)
-        _check_order(f"config.{name}", times, -1, "falling times")
-    for name in ("exact.sizes", "density.steps", "rotation.steps", "evaluations.budgets"):
-        _check_order(
-            f"config.{name}", checks.value_of(config, name), 1, "two rising numbers or more"
-        )
+    checks.signs(config)
+    checks.choices(config, {"parts": PARTS, "dimension.manifolds": _manifolds()})
+    checks.seeds(config, *(f"{part}.num_seeds" for part in _SEEDED))
+    checks.ranges(config, _RANGES)
+    _check_order(config)
     fours = all(budget % 4 == 0 for budget in config.evaluations.budgets)
     checks.require(fours, "config.evaluations.budgets", config.evaluations.budgets,
                    "multiples of 4, the evaluations of a step of RK4")  # fmt: skip
     steps = config.density.steps
     whole = all(number % steps[0] == 0 for number in steps)
     checks.require(whole, "config.density.steps", steps, "multiples of the first")
-    checks.in_range("config.dimension.last_time", config.dimension.last_time, 1e-4, 0.5)
-    checks.in_range("config.split.dims", config.split.dims, 2, 100)
-    checks.in_range("config.nets.num_levels", config.nets.num_levels, 2, 1000)
 
 
-def _check_manifolds(config) -> None:
+def _manifolds():
     from experiments.gauge_freedom.manifolds import ALL  # here: it imports JAX
 
-    checks.one_of("config.dimension.manifolds", config.dimension.manifolds, ALL)
+    return ALL
 
 
-def _check_order(name: str, values, sign: int, allowed: str) -> None:
-    rising = all(sign * (b - a) > 0 for a, b in itertools.pairwise(values))
-    least = 2 if sign > 0 else 1
-    checks.require(rising and len(values) >= least, name, values, allowed)
+def _check_order(config) -> None:
+    for name in ("exact.stops", "split.times"):
+        times = checks.value_of(config, name)
+        falling = len(times) > 0 and all(a > b for a, b in itertools.pairwise(times))
+        checks.require(falling, f"config.{name}", times, "falling times")
+    checks.rising(config, *_RISING, least=2, allowed="two rising numbers or more")

@@ -19,7 +19,6 @@ and --config.data.path=FOLDER, or the environment variable DFX_DATA, where the s
 Sources: Wang & Vastola (2023), arXiv 2303.02490; (2024), arXiv 2412.09726.
 """
 
-import itertools
 import os
 from typing import Any
 
@@ -142,13 +141,18 @@ _CHOICES = {
     "net.kind": ("mlp", "dit"),
     "teleport.solvers": MULTISTEP,
 }
-_MAYBE_ZERO = (
-    "config.seed",
-    "config.pictures.pad",
-    "config.train.snapshots",
-    "config.teleport.skips",
-)
-_ANY_SIGN = ("config.train.mean",)
+_MAYBE_ZERO = ("pictures.pad", "train.snapshots", "teleport.skips")
+_LEVELS = (0.002, 80.0)  # that the nets are told; no path starts above the end
+_RANGES = {
+    "explained.levels": _LEVELS,
+    "explained.training_levels": _LEVELS,
+    "kicks.levels": _LEVELS,
+    "exact.exponents": (0.0, 10.0),
+    "exact.num_points": (16, 10_000_000),
+    "paths.num_paths": (2, 100_000),
+    "paths.num_modes": (2, 100_000),
+    "ranks.count": (2, 10_000),
+}
 _RISING = (
     "train.snapshots",
     "models.num_modes",
@@ -167,20 +171,10 @@ def validate(config: config_dict.ConfigDict) -> None:
       ConfigError: a setting out of its range, in one line.
       DataError: no such data set where the path points, or a torn file.
     """
-    for name, allowed in _CHOICES.items():
-        checks.not_empty(f"config.{name}", checks.value_of(config, name))
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        if name not in _ANY_SIGN:
-            (checks.not_negative if name in _MAYBE_ZERO else checks.positive)(name, value)
-    for name in ("explained.levels", "explained.training_levels", "kicks.levels"):
-        # The nets are told noise levels of this range; no path starts above its end.
-        checks.in_range(f"config.{name}", checks.value_of(config, name), 0.002, 80.0)
-    checks.in_range("config.exact.exponents", config.exact.exponents, 0.0, 10.0)
-    checks.in_range("config.exact.num_points", config.exact.num_points, 16, 10_000_000)
-    checks.in_range("config.paths.num_paths", config.paths.num_paths, 2, 100_000)
-    checks.in_range("config.paths.num_modes", config.paths.num_modes, 2, 100_000)
-    checks.in_range("config.ranks.count", config.ranks.count, 2, 10_000)
+    checks.choices(config, _CHOICES)
+    checks.signs(config, _MAYBE_ZERO, free=("train.mean",))
+    checks.ranges(config, _RANGES)
+    checks.rising(config, *_RISING)
     _check_lists(config)
     if "nets" in config.parts:
         from dfx import data  # here: it imports JAX, which the other checks can do without
@@ -190,12 +184,7 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 
 def _check_lists(config) -> None:
-    """What is to rise rises; what the analysis rests on is in the lists."""
-    for name in _RISING:
-        given = checks.value_of(config, name)
-        checks.not_empty(f"config.{name}", given)
-        rising = all(a < b for a, b in itertools.pairwise(given))
-        checks.require(rising, f"config.{name}", given, "rising numbers")
+    """What the analysis rests on is in the lists."""
     last, steps = config.train.snapshots[-1], config.train.num_steps
     allowed = f"numbers below train.num_steps = {steps}"
     checks.require(last < steps, "config.train.snapshots", config.train.snapshots, allowed)

@@ -15,7 +15,6 @@ Kynkäänniemi et al. 2024 (interval); Karras et al. 2024 (autoguidance).
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from ml_collections import config_dict
@@ -130,6 +129,18 @@ _RISING = (
     "interval.edges",
     "autoguidance.blurs",
 )
+_RANGES = {
+    "stability.evaluations": (6, 1000),
+    "stability.end": (1e-6, 0.1),
+    "cfgpp.steps": (2, 1000),  # the table's length
+    "cfgpp.round_trip_steps": (2, 1000),
+    "tilt.noise_points": (51, 100_001),
+    "tilt.weights": (1.0, 12.0),  # the density's grid
+    "pair.weights": (1.0, 12.0),
+    "interval.width": (1.05, 100.0),
+    "autoguidance.largest_weight": (2, 10),
+    "autoguidance.num_weights": (5, 10_000),
+}
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -138,33 +149,16 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       ConfigError: a setting out of its range, in one line.
     """
-    for name, value in checks.numbers(config):
-        may_be_zero = name in ("config.seed", "config.corrector.corrections")
-        (checks.not_negative if may_be_zero else checks.positive)(name, value)
-    checks.not_empty("config.stability.laws", config.stability.laws)
-    checks.one_of("config.stability.laws", config.stability.laws, LAWS)
-    checks.not_empty("config.stability.spacings", config.stability.spacings)
-    checks.one_of("config.stability.spacings", config.stability.spacings, SPACINGS)
-    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
-    for name in _RISING:
-        given = checks.value_of(config, name)
-        rising = all(a < b for a, b in itertools.pairwise(given)) and len(given) > 0
-        checks.require(rising, f"config.{name}", given, "rising numbers")
+    checks.signs(config, zero=("corrector.corrections",))
+    checks.choices(config, {"stability.laws": LAWS, "stability.spacings": SPACINGS})
+    checks.seeds(config, "num_seeds")
+    checks.rising(config, *_RISING)
+    checks.ranges(config, _RANGES)
     _check_sizes(config)
     _check_judged(config)
 
 
 def _check_sizes(config) -> None:
-    checks.in_range("config.stability.evaluations", config.stability.evaluations, 6, 1000)
-    checks.in_range("config.stability.end", config.stability.end, 1e-6, 0.1)
-    checks.in_range("config.cfgpp.steps", config.cfgpp.steps, 2, 1000)  # the table's length
-    checks.in_range("config.cfgpp.round_trip_steps", config.cfgpp.round_trip_steps, 2, 1000)
-    checks.in_range("config.tilt.noise_points", config.tilt.noise_points, 51, 100_001)
-    checks.in_range("config.tilt.weights", config.tilt.weights, 1.0, 12.0)  # the density's grid
-    checks.in_range("config.pair.weights", config.pair.weights, 1.0, 12.0)
-    checks.in_range("config.interval.width", config.interval.width, 1.05, 100.0)
-    checks.in_range("config.autoguidance.largest_weight", config.autoguidance.largest_weight, 2, 10)
-    checks.in_range("config.autoguidance.num_weights", config.autoguidance.num_weights, 5, 10_000)
     pair, edges, blurs = config.pair, config.interval.edges, config.autoguidance.blurs
     wider = pair.wide > pair.variance  # otherwise the tilted law has no variance
     checks.require(wider, "config.pair.wide", pair.wide, f"a variance above {pair.variance:g}")

@@ -57,7 +57,7 @@ def _default() -> dict[str, Any]:
         # over fsdp.
         mesh=dict(data=-1, fsdp=1),
         # Ends at num_steps, or after so many minutes of training if not 0. warmup is in steps,
-        # chunk in steps between two looks of the host (on a CPU 1 for nets that convolve).
+        # chunk in steps between two looks of the host.
         train=dict(
             num_steps=100_000, minutes=0.0, batch_size=128, slices=1, chunk=50, save_every=500,
             learning_rate=1e-3, warmup=100, schedule="constant", clip=1.0, nonfinite="stop",
@@ -113,7 +113,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "mnist": dict(
         recipe="sit",
         net=dict(name="unet", base=32, multipliers=(1, 2), blocks=1, patch=2),
-        train=dict(minutes=15.0, batch_size=64, save_every=200),
+        train=dict(minutes=15.0, batch_size=64, chunk=5, save_every=200),
         ema=dict(snapshot_every=500, posthoc=(0.075, 0.15)),
         evaluation=dict(every=1000, num_steps=18),
     ),
@@ -187,9 +187,10 @@ _CHOICES = {
     "evaluation.parts": PARTS,
 }
 _MAYBE_ZERO = (
-    "seed", "labels.dropout", "train.minutes", "train.warmup", "train.clip", "ema.half_lives",
+    "labels.dropout", "train.minutes", "train.warmup", "train.clip", "ema.half_lives",
     "ema.sigma_rels", "ema.snapshot_every", "ema.posthoc", "evaluation.num_steps",
 )  # fmt: skip
+_RANGES = {"labels.dropout": (0.0, 1.0), "judge.sure": (0.0, 1.0), "data.channels": (1, 4)}
 #: Checked by what uses them, or switches.
 _OTHERS = ("net", "mesh", "data.flip", "data.dequantise", "data.latents", "labels.use")
 
@@ -201,15 +202,9 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       PersonError: the first setting that cannot be, in one line.
     """
-    for name, allowed in _CHOICES.items():
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        short = name.removeprefix("config.")
-        if not short.startswith(_OTHERS):
-            (checks.not_negative if short in _MAYBE_ZERO else checks.positive)(name, value)
-    checks.in_range("config.labels.dropout", config.labels.dropout, 0.0, 1.0)
-    checks.in_range("config.judge.sure", config.judge.sure, 0.0, 1.0)
-    checks.in_range("config.data.channels", config.data.channels, 1, 4)
+    checks.choices(config, _CHOICES, may_be_empty=("evaluation.parts",))
+    checks.signs(config, _MAYBE_ZERO, _OTHERS)
+    checks.ranges(config, _RANGES)
     averages = config.ema.half_lives + config.ema.sigma_rels
     checks.require(
         bool(averages), "config.ema.half_lives", (), "at least one here or in ema.sigma_rels"

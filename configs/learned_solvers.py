@@ -1,7 +1,7 @@
 """Samplers that are fitted: how far below the best published ones, and on what they still work.
 
     dfx run learned_solvers           three fields, 3 to 20 evaluations; ten minutes on two cores
-    dfx run learned_solvers:smoke     every part at toy size, half a minute
+    dfx run learned_solvers:smoke     every part at toy size, under a minute
     dfx run learned_solvers:paper     more starts and updates
     dfx run learned_solvers:pod       the same, more starts to judge on
 
@@ -77,6 +77,13 @@ _CHANGES["pod"] = {
 }
 
 
+_RANGES = {
+    "budgets": (2, 1000),  # a fit needs two steps
+    "noise": (1.0, 150.0),
+    "tolerance": (1e-12, 1e-4),
+}
+
+
 def validate(config: config_dict.ConfigDict) -> None:
     """Check ranges and choices, and that the data are there and whole.
 
@@ -84,18 +91,11 @@ def validate(config: config_dict.ConfigDict) -> None:
       ConfigError: a setting out of its range, in one line.
       DataError: no MNIST where the path points, or a torn file.
     """
-    for name, allowed in {"problems": PROBLEMS, "fit.ways": WAYS}.items():
-        checks.not_empty(f"config.{name}", checks.value_of(config, name))
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        check = checks.not_negative if name == "config.seed" else checks.positive
-        check(name, value)
+    checks.choices(config, {"problems": PROBLEMS, "fit.ways": WAYS})
+    checks.signs(config)
+    checks.seeds(config, "judge.num_sets", "judge.num_mixtures")
     checks.not_empty("config.budgets", config.budgets)
-    checks.in_range("config.budgets", config.budgets, 2, 1000)  # a fit needs two steps
-    checks.in_range("config.noise", config.noise, 1.0, 150.0)
-    checks.in_range("config.tolerance", config.tolerance, 1e-12, 1e-4)
-    checks.in_range("config.judge.num_sets", config.judge.num_sets, 2, 10_000)
-    checks.in_range("config.judge.num_mixtures", config.judge.num_mixtures, 2, 10_000)
+    checks.ranges(config, _RANGES)
     if "digits" in config.problems and config.data.path:
         from dfx import data  # here: it imports JAX, which the other checks can do without
 

@@ -13,7 +13,6 @@ without, they are the 8x8 digits that come with scikit-learn.
 Source: Aithal, Maini, Lipton, Kolter (2024), arXiv 2406.09358.
 """
 
-import itertools
 import os
 from typing import Any
 
@@ -153,6 +152,12 @@ _CHOICES = {
     "pictures.net.kind": ("unet", "dit"),
 }
 _SHARES = ("detection.keep", "recursion.drop", "pictures.ema", "schedule.beta_end")
+_RANGES = {
+    **dict.fromkeys(_SHARES, (0.0, 0.9999)),
+    "two_d.side": (2, 100),
+    "recursion.side": (2, 100),
+    "pictures.shapes_size": (28, 256),
+}
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -162,34 +167,18 @@ def validate(config: config_dict.ConfigDict) -> None:
       ConfigError: a setting out of its range, in one line.
       DataError: no MNIST where the path points, or a torn file.
     """
-    for name, allowed in _CHOICES.items():
-        checks.not_empty(f"config.{name}", checks.value_of(config, name))
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        check = checks.not_negative if name == "config.seed" else checks.positive
-        check(name, value)
-    for name in _SHARES:
-        checks.in_range(f"config.{name}", checks.value_of(config, name), 0.0, 0.9999)
-    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
-    checks.in_range("config.two_d.side", config.two_d.side, 2, 100)
-    checks.in_range("config.recursion.side", config.recursion.side, 2, 100)
-    checks.in_range("config.pictures.shapes_size", config.pictures.shapes_size, 28, 256)
+    checks.choices(config, _CHOICES)
+    checks.signs(config)
+    checks.seeds(config, "num_seeds")
+    checks.ranges(config, _RANGES)
     length = config.schedule.num_steps
-    checks.in_range("config.sample.start_index", config.sample.start_index, 10, length)
-    checks.in_range("config.sample.ddim_steps", config.sample.ddim_steps, 1, length)
-    _check_lists(config)
+    checks.ranges(config, {"sample.start_index": (10, length), "sample.ddim_steps": (1, length)})
+    checks.rising(config, "one_d.snapshots", least=0, allowed="rising numbers of steps")
+    # The paper's window, on which its claims are judged.
+    windows = config.detection.windows
+    checks.require(10 in windows, "config.detection.windows", windows, "any numbers, with 10 among")
     if "pictures" in config.parts and config.data.path:
         from dfx import data  # here: it imports JAX, which the other checks can do without
 
         for split in ("train", "test"):
             data.load("mnist", config.data.path, split, limit=1)
-
-
-def _check_lists(config) -> None:
-    """The last snapshot is the trained net; window 10 is the paper's, on which its claims are
-    judged."""
-    given = config.one_d.snapshots
-    rising = all(a < b for a, b in itertools.pairwise(given))
-    checks.require(rising, "config.one_d.snapshots", given, "rising numbers of steps")
-    windows = config.detection.windows
-    checks.require(10 in windows, "config.detection.windows", windows, "any numbers, with 10 among")

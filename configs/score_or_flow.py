@@ -1,7 +1,7 @@
 """Is the learned field a score: how far from a gradient, and which part of its error does harm.
 
     dfx run score_or_flow           every part, 3 seeds, under 12 minutes on two cores
-    dfx run score_or_flow:smoke     every part at toy size, 80 s, nearly all compiling
+    dfx run score_or_flow:smoke     every part at toy size, under a minute, nearly all compiling
     dfx run score_or_flow:paper     wider nets, 5 seeds, finer grids, on an accelerator
     dfx run score_or_flow:pod       20 seeds
 
@@ -14,7 +14,6 @@ DFX_DATA, those of the standard files.
 Source: Vuong, McCann, Santos, Lin (2025), arXiv 2509.00336.
 """
 
-import itertools
 import os
 from typing import Any
 
@@ -171,7 +170,20 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _CHANGES["pod"] = {**_CHANGES["paper"], "num_seeds": 20}
 
 _CHOICES = {"parts": PARTS, "toy.kinds": KINDS, "pictures.name": PICTURES}
-_MAYBE_ZERO = ("config.seed", "config.errors.sizes", "config.toy.snapshots")
+_RISING = ("rates.levels", "pictures.levels", "toy.snapshots", "toy.radii", "errors.sizes")
+_RANGES = {
+    "levels.count": (3, 1000),
+    # The nets see log-SNR of levels down to t = 0.001, sigma / alpha = 0.0105; t = 1 is 152.
+    "levels.low": (0.0105, 1.0),
+    "levels.high": (2.0, 150.0),
+    "rates.levels": (0.0105, 100.0),
+    "rates.step": (1e-3, 0.1),
+    "rates.cells": (8, 400),
+    # At size 1 the only other error of equal size and asymmetry is minus the score.
+    "errors.twin": (0.01, 0.9),
+    "pictures.levels": (1e-3, 100.0),
+    "pictures.num_probes": (2, 10_000),
+}
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -181,24 +193,11 @@ def validate(config: config_dict.ConfigDict) -> None:
       ConfigError: a setting out of its range, in one line.
       DataError: no such data set where the path points, or a torn file.
     """
-    for name, allowed in _CHOICES.items():
-        checks.not_empty(f"config.{name}", checks.value_of(config, name))
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        (checks.not_negative if name in _MAYBE_ZERO else checks.positive)(name, value)
-    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
-    checks.in_range("config.errors.num_sets", config.errors.num_sets, 2, 10_000)
-    checks.in_range("config.levels.count", config.levels.count, 3, 1000)
-    # The nets see log-SNR of levels down to t = 0.001, sigma / alpha = 0.0105; t = 1 is 152.
-    checks.in_range("config.levels.low", config.levels.low, 0.0105, 1.0)
-    checks.in_range("config.levels.high", config.levels.high, 2.0, 150.0)
-    checks.in_range("config.rates.levels", config.rates.levels, 0.0105, 100.0)
-    checks.in_range("config.rates.step", config.rates.step, 1e-3, 0.1)
-    checks.in_range("config.rates.cells", config.rates.cells, 8, 400)
-    # At size 1 the only other error of equal size and asymmetry is minus the score.
-    checks.in_range("config.errors.twin", config.errors.twin, 0.01, 0.9)
-    checks.in_range("config.pictures.levels", config.pictures.levels, 1e-3, 100.0)
-    checks.in_range("config.pictures.num_probes", config.pictures.num_probes, 2, 10_000)
+    checks.choices(config, _CHOICES)
+    checks.signs(config, zero=("errors.sizes", "toy.snapshots"))
+    checks.seeds(config, "num_seeds", "errors.num_sets")
+    checks.ranges(config, _RANGES)
+    checks.rising(config, *_RISING)
     _check_lists(config)
     if "pictures" in config.parts:
         from dfx import data  # here: it imports JAX, which the other checks can do without
@@ -207,15 +206,11 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 
 def _check_lists(config) -> None:
-    """What the analysis rests on is in the lists; what is to rise rises."""
+    """What the analysis rests on is in the lists."""
     sizes, kinds = config.errors.sizes, config.toy.kinds
     needed = 0.0 in sizes and config.errors.twin in sizes
     checks.require(needed, "config.errors.sizes", sizes, "numbers with 0 and the twin's among")
     both = "free" in kinds and "conservative" in kinds
     checks.require(both, "config.toy.kinds", kinds, "free and conservative, perhaps regularised")
-    for name in ("rates.levels", "pictures.levels", "toy.snapshots", "toy.radii", "errors.sizes"):
-        given = checks.value_of(config, name)
-        rising = all(a < b for a, b in itertools.pairwise(given))
-        checks.require(rising, f"config.{name}", given, "rising numbers")
     last, steps = config.toy.snapshots[-1], config.toy.num_steps
     checks.require(last < steps, "config.toy.snapshots", config.toy.snapshots, f"below {steps}")

@@ -92,7 +92,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _CHANGES["pod"] = {**_CHANGES["paper"], "num_seeds": 30}
 
 #: Settings that may be zero or negative.
-_SIGNED = ("config.seed", "config.orders.start", "config.orders.end", "config.early_shift")
+_SIGNED = ("orders.start", "orders.end", "early_shift")
+_SWEEPS = tuple(f"sweeps.{knob}" for knob in KNOBS)
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -101,44 +102,41 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       ConfigError: a setting out of its range, in one line.
     """
-    zero = ("config.pulse.tau", *(f"config.sweeps.{knob}" for knob in KNOBS))
-    for name, value in checks.numbers(config):
-        if name in (*zero, "config.seed"):
-            checks.not_negative(name, value)
-        elif name not in _SIGNED:
-            checks.positive(name, value)
-    checks.in_range("config.num_seeds", config.num_seeds, 2, 10_000)  # an interval needs two
-    # Strong distances are one fewer than numbers of steps, and a line wants three points.
-    checks.in_range("config.orders.fit", config.orders.fit, 3, len(config.orders.steps) - 1)
-    checks.in_range("config.orders.start", config.orders.start, -5.0, config.orders.end - 1)
-    checks.in_range("config.orders.end", config.orders.end, config.orders.start + 1, 6.0)
-    # Churn raises the first level by up to sqrt(2); the schedule ends at 152.
-    checks.in_range("config.grid.sigma_max", config.grid.sigma_max, 1.0, 100.0)
-    checks.in_range("config.grid.sigma_min", config.grid.sigma_min, 1e-4, 0.5)
-    checks.in_range("config.sweeps.eta", config.sweeps.eta, 0.0, 1.0)
+    checks.signs(config, ("pulse.tau", *_SWEEPS), free=_SIGNED)
+    checks.seeds(config, "num_seeds")
+    checks.ranges(config, _ranges(config.orders))
+    checks.rising(config, "nfe", "mixtures.nfe", "sweeps.nfe", *_SWEEPS)
     _check_lists(config)
-    checks.not_empty("config.low_rank.solvers", config.low_rank.solvers)
     from experiments.solver_laws.members import SAMPLED  # here: it imports JAX
 
-    checks.one_of("config.low_rank.solvers", config.low_rank.solvers, SAMPLED)
+    checks.choices(config, {"low_rank.solvers": SAMPLED})
+
+
+def _ranges(orders) -> dict[str, tuple[float, float]]:
+    return {
+        # Strong distances are one fewer than numbers of steps, and a line wants three points.
+        "orders.fit": (3, len(orders.steps) - 1),
+        "orders.start": (-5.0, orders.end - 1),
+        "orders.end": (orders.start + 1, 6.0),
+        # Churn raises the first level by up to sqrt(2); the schedule ends at 152.
+        "grid.sigma_max": (1.0, 100.0),
+        "grid.sigma_min": (1e-4, 0.5),
+        "sweeps.eta": (0.0, 1.0),
+    }
 
 
 def _check_lists(config) -> None:
-    """Orders compare doubled numbers of steps; sweeps are drawn against rising numbers."""
+    """Orders compare doubled numbers of steps; sweeps begin with the deterministic sampler."""
     steps = config.orders.steps
     doubled = all(b == 2 * a for a, b in itertools.pairwise(steps))
     checks.require(doubled, "config.orders.steps", steps, "numbers of which each is twice the last")
-    for name in ("nfe", "mixtures.nfe", "sweeps.nfe", *(f"sweeps.{knob}" for knob in KNOBS)):
-        given = checks.value_of(config, name)
-        rising = len(given) > 0 and all(a < b for a, b in itertools.pairwise(given))
-        checks.require(rising, f"config.{name}", given, "rising numbers")
     given = config.sweeps.nfe
     known = len(given) > 1 and set(given) <= set(config.mixtures.nfe)
     checks.require(known, "config.sweeps.nfe", given, f"two or more of {config.mixtures.nfe}")
-    for knob in KNOBS:
-        given = checks.value_of(config, f"sweeps.{knob}")
+    for name in _SWEEPS:
+        given = checks.value_of(config, name)
         begins = len(given) > 1 and given[0] == 0
-        checks.require(begins, f"config.sweeps.{knob}", given, "0, the deterministic, then others")
+        checks.require(begins, f"config.{name}", given, "0, the deterministic, then others")
     for value in (0.0, 1.0):
         given = config.pulse.tau
         checks.require(value in given, "config.pulse.tau", given, "any numbers, with 0 and 1 among")

@@ -74,18 +74,11 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       ConfigError: a setting out of its range, in one line.
     """
-    for name, allowed in {"parts": PARTS, "laws": LAWS, "orders.laws": LAWS}.items():
-        checks.not_empty(f"config.{name}", checks.value_of(config, name))
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    signed = ("config.seed", "config.orders.start", "config.orders.late_start", "config.orders.end")
-    for name, value in checks.numbers(config):
-        if name not in signed:
-            checks.positive(name, value)
-    checks.not_negative("config.seed", config.seed)
-    checks.in_range("config.num_sets", config.num_sets, 2, 10_000)  # an interval needs two
+    checks.choices(config, {"parts": PARTS, "laws": LAWS, "orders.laws": LAWS})
+    checks.signs(config, free=("orders.start", "orders.late_start", "orders.end"))
+    checks.seeds(config, "num_sets")
     # Below 1e-6 the cosine and the linear path cannot be told from pure noise.
-    checks.in_range("config.noise", config.noise, 1.0, 150.0)
-    checks.in_range("config.tolerance", config.tolerance, 1e-12, 1e-6)
+    checks.ranges(config, {"noise": (1.0, 150.0), "tolerance": (1e-12, 1e-6)})
     orders = config.orders
     rising = orders.start < orders.late_start < orders.end
     given = (orders.start, orders.late_start, orders.end)

@@ -1,6 +1,6 @@
 """Learning subspaces: how many samples a low-rank denoiser needs, and what its Jacobian shows.
 
-    dfx run subspace_clustering           every part, under 15 minutes on two cores
+    dfx run subspace_clustering           every part, 13 minutes on two cores
     dfx run subspace_clustering:smoke     every part at toy size, under a minute
     dfx run subspace_clustering:paper     full grids, longer trainings, on an accelerator
     dfx run subspace_clustering:pod       100 seeds a cell, spread over the devices of a pod
@@ -16,7 +16,6 @@ and CIFAR-10 too, which take some six minutes more. To choose: --config.data.pat
 Source: Wang, Zhang, Zhang, Chen, Ma, Qu (2024), arXiv 2409.02426.
 """
 
-import itertools
 import math
 import os
 from typing import Any
@@ -221,6 +220,13 @@ _PAPER_MAPS = _CHANGES["paper"]["maps"]
 _CHANGES["pod"] = {**_CHANGES["paper"], "maps": {**_PAPER_MAPS, "num_seeds": 100}}
 
 _CHOICES = {"parts": PARTS, "pictures.names": PICTURES}
+_LEVELS = (1e-3, 150.0)  # the linear VP schedule ends at sigma / alpha = 152
+_RANGES = {
+    "laws.angles": (1.0, 90.0),
+    "pictures.levels": _LEVELS,
+    "pictures.edit_level": _LEVELS,
+    "laws.levels": _LEVELS,
+}
 _RISING = (
     "laws.noise_dims",
     "laws.noise_counts",
@@ -247,24 +253,13 @@ def validate(config: config_dict.ConfigDict) -> None:
       ConfigError: a setting out of its range, in one line.
       DataError: no such data set where the path points, or a torn file.
     """
-    for name, allowed in _CHOICES.items():
-        checks.not_empty(f"config.{name}", checks.value_of(config, name))
-        checks.one_of(f"config.{name}", checks.value_of(config, name), allowed)
-    for name, value in checks.numbers(config):
-        if name != "config.pictures.strengths":
-            (checks.not_negative if name == "config.seed" else checks.positive)(name, value)
-    for name in ("laws", "maps", "nets", "pictures"):  # an interval needs two
-        checks.in_range(f"config.{name}.num_seeds", config[name].num_seeds, 2, 10_000)
+    checks.choices(config, _CHOICES)
+    checks.signs(config, free=("pictures.strengths",))
+    checks.seeds(config, *(f"{part}.num_seeds" for part in PARTS))
+    checks.ranges(config, _RANGES)
+    checks.rising(config, *_RISING)
     given = config.maps.restarts
     checks.require(len(given) == 2, "config.maps.restarts", given, "two: uniform, through points")
-    checks.in_range("config.laws.angles", config.laws.angles, 1.0, 90.0)
-    for name in ("pictures.levels", "pictures.edit_level", "laws.levels"):
-        # The linear VP schedule ends at sigma / alpha = 152.
-        checks.in_range(f"config.{name}", checks.value_of(config, name), 1e-3, 150.0)
-    for name in _RISING:
-        given = checks.value_of(config, name)
-        rising = all(a < b for a, b in itertools.pairwise(given))
-        checks.require(rising, f"config.{name}", given, "rising numbers")
     _check_room(config)
     if "pictures" in config.parts:
         from dfx import data  # here: it imports JAX, which the other checks can do without
@@ -275,16 +270,15 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 def _check_room(config) -> None:
     """The subspaces fit into the space, and both sides of a fitted line have cells."""
-    for name, factor in {
+    factors = {
         "maps.dims": 2,
         "maps.points.dims": 3,
         "maps.two.dims": 2,
         "nets.dims": 2,
         "nets.rank.dim": 2,
         "laws.noise_dims": 1,
-    }.items():
-        given, most = checks.value_of(config, name), config.dim // factor
-        checks.in_range(f"config.{name}", given, 1, most)
+    }
+    checks.ranges(config, {name: (1, config.dim // of) for name, of in factors.items()})
     # Three subspaces at an angle need a common part of dimension 3, two labelled laws 14.
     checks.in_range("config.dim", config.dim, 16, 10_000)
     checks.in_range("config.laws.large_dim", config.laws.large_dim, config.dim, 10_000)

@@ -1,13 +1,15 @@
 """Checks of settings for a study's `validate(config)`, with one form of message.
 
-Each takes the setting's full name and its value, and returns nothing if the value will do. A tuple
-is checked entry by entry.
+Most take the setting's full name and its value, and return nothing if the value will do. A tuple
+is checked entry by entry. Those of many settings at once (`choices`, `signs`, `ranges`, `seeds`,
+`rising`) take the config, and names within it such as "train.num_steps".
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from dfx.errors import PersonError, unknown
@@ -62,6 +64,73 @@ def one_of(setting: str, value: Any, allowed: Iterable[Any]) -> None:
         if entry not in names:
             reason = unknown("value", entry, map(str, names))
             raise ConfigError(f"setting {setting}: {reason}")
+
+
+def choices(
+    config: Any, allowed: Mapping[str, Iterable[Any]], may_be_empty: Collection[str] = ()
+) -> None:
+    """Require of each setting one of its allowed values; of a tuple, of each entry, and an entry.
+
+    Args:
+      config: or a part of one; messages speak of "config".
+      allowed: by name.
+      may_be_empty: the names whose tuples need no entry.
+    """
+    for name, values in allowed.items():
+        given = value_of(config, name)
+        if name not in may_be_empty:
+            not_empty(f"config.{name}", given)
+        one_of(f"config.{name}", given, values)
+
+
+def signs(config: Any, zero: Collection[str] = (), free: Collection[str] = ()) -> None:
+    """Require every number of a config to be above 0, and `seed` to be 0 or above.
+
+    >>> signs({"seed": 0, "rate": 0.0})
+    Traceback (most recent call last):
+    dfx.runs.checks.ConfigError: setting config.rate: given 0.0, allowed: a number above 0
+    >>> signs({"seed": 0, "rate": 0.0, "law": {"mean": -1.0}}, zero=("rate",), free=("law",))
+
+    Args:
+      config: see `numbers`.
+      zero: names of settings, or of groups of them, that may be 0 too.
+      free: those that may have any value.
+    """
+    for name, value in numbers(config):
+        groups = set(itertools.accumulate(name.split(".")[1:], "{}.{}".format))
+        if groups & {"seed", *zero}:
+            not_negative(name, value)
+        elif not groups & set(free):
+            positive(name, value)
+
+
+def ranges(config: Any, allowed: Mapping[str, tuple[float, float]]) -> None:
+    """Require low <= value <= high of each setting.
+
+    >>> ranges({"a": {"b": 3}}, {"a.b": (1, 2)})
+    Traceback (most recent call last):
+    dfx.runs.checks.ConfigError: setting config.a.b: given 3, allowed: a number from 1 to 2
+    """
+    for name, (low, high) in allowed.items():
+        in_range(f"config.{name}", value_of(config, name), low, high)
+
+
+def seeds(config: Any, *names: str) -> None:
+    """Require from 2 to 10,000 of what is repeated for an interval, which needs two."""
+    ranges(config, dict.fromkeys(names, (2, 10_000)))
+
+
+def rising(config: Any, *names: str, least: int = 1, allowed: str = "rising numbers") -> None:
+    """Require of each setting at least so many numbers, each above the one before.
+
+    >>> rising({"steps": (5, 20, 10)}, "steps")
+    Traceback (most recent call last):
+    dfx.runs.checks.ConfigError: setting config.steps: given (5, 20, 10), allowed: rising numbers
+    """
+    for name in names:
+        given = value_of(config, name)
+        rises = all(before < after for before, after in itertools.pairwise(given))
+        require(rises and len(given) >= least, f"config.{name}", given, allowed)
 
 
 def numbers(group: Any, name: str = "config") -> Iterator[tuple[str, Any]]:

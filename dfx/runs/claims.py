@@ -101,6 +101,11 @@ def from_seeds(values: Any, **fields: Any) -> Claim:
     return Claim(ours=mean, low=low, high=high, seeds=len(values), **fields)
 
 
+def exact(value: Any, **fields: Any) -> Claim:
+    """Return the claim on a number that has no sampling error: its interval is itself."""
+    return Claim(ours=float(value), low=float(value), high=float(value), **fields)
+
+
 def mean_interval(values: Any, level: float = 0.95) -> tuple[Any, Any, Any]:
     """Return the mean over seeds and the low and the high end of its interval.
 
