@@ -8,6 +8,7 @@ short while it is read is an error of one line, not the end of the process.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -26,8 +27,15 @@ FIELDS = {"images": ("uint8",), "latents": ("float16", "float32")}
 LABELS = "labels"
 
 
+class _File(io.FileIO):
+    """A file that closes with its last reference, and without a warning: records have no end."""
+
+    def __del__(self):
+        self.close()
+
+
 class Shard(NamedTuple):
-    """A file of rows: its header, and the open file, which closes with the last reference."""
+    """A file of rows: its header, and the open file."""
 
     path: Path
     length: int
@@ -82,14 +90,18 @@ def npy_shards(folder: str | os.PathLike, split: str = "train") -> NpyShards:
     field = _field(root, split)
     paths = shard_files(root, split, f"_{field}.npy")
     opened: list[Shard] = []
-    for path in paths:
-        opened.append(_open(path, FIELDS[field]))
-        if (opened[-1].row, opened[-1].dtype) != (opened[0].row, opened[0].dtype):
-            raise DataError(
-                f"{path}: rows are {opened[-1].dtype} of shape {opened[-1].row}, those of "
-                f"{paths[0].name} {opened[0].dtype} of {opened[0].row}"
-            )
-    return NpyShards(root, split, tuple(opened), _labels(root, split, field, opened))
+    with contextlib.ExitStack() as files:  # closed if one of them will not do
+        for path in paths:
+            opened.append(_open(path, FIELDS[field]))
+            files.enter_context(opened[-1].file)
+            if (opened[-1].row, opened[-1].dtype) != (opened[0].row, opened[0].dtype):
+                raise DataError(
+                    f"{path}: rows are {opened[-1].dtype} of shape {opened[-1].row}, those of "
+                    f"{paths[0].name} {opened[0].dtype} of {opened[0].row}"
+                )
+        labels = _labels(root, split, field, opened)
+        files.pop_all()
+    return NpyShards(root, split, tuple(opened), labels)
 
 
 def _field(root: Path, split: str) -> str:
@@ -112,7 +124,19 @@ def _field(root: Path, split: str) -> str:
 def _open(path: Path, types: tuple[str, ...], rank: int = 2) -> Shard:
     """A file whose header is sound and fits its size; the rows stay unread."""
     try:
-        file = io.FileIO(path)
+        file = _File(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error.strerror)})") from error
+    with contextlib.ExitStack() as files:
+        files.enter_context(file)
+        shard = _described(path, file, types, rank)
+        files.pop_all()
+    return shard
+
+
+def _described(path: Path, file: io.FileIO, types: tuple[str, ...], rank: int) -> Shard:
+    """The shard of an open file, by its header."""
+    try:
         version = np.lib.format.read_magic(file)
         header = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -158,7 +182,7 @@ def _labels(root: Path, split: str, field: str, shards: list[Shard]) -> np.ndarr
     integers = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
     pieces = []
     for path, shard in zip(paths, shards):
-        _open(path, integers, rank=1)
+        _open(path, integers, rank=1).file.close()
         values = np.load(path, allow_pickle=False)
         if values.shape != (shard.length,):
             raise DataError(f"{path}: labels of shape {values.shape}, rows: {shard.length}")
