@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dfx.runs import Record
+from dfx import metrics
+from dfx.runs import Claim, Record
 
 #: Maps of the K-subspaces solver: number of subspaces, and its starts.
 SOLVERS = {
@@ -46,6 +47,21 @@ def interval(values) -> tuple[float, float]:
     """Return the middle 95% of resamples; nan if one of them is nan."""
     low, high = np.quantile(np.asarray(values, np.float64), (0.025, 0.975))
     return float(low), float(high)
+
+
+def share(success, **fields) -> Claim:
+    """Return a claim on the share of trials that succeed, with its Wilson interval."""
+    success = np.asarray(success)
+    value, low, high = map(float, metrics.wilson(int(success.sum()), success.size))
+    return Claim(
+        ours=value, low=low, high=high, seeds=success.shape[-1], unit="of trials", **fields
+    )
+
+
+def resampled(values, seeds: int, **fields) -> Claim:
+    """Return a claim on a number of all trials, first, with the interval of its resamples."""
+    low, high = interval(values[1:])
+    return Claim(ours=float(values[0]), low=low, high=high, seeds=seeds, **fields)
 
 
 def found(run: Record, name: str) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from dfx.errors import PersonError
+from dfx.fields.field import as_pytree
 from dfx.solvers.phi import ddim_step
 from dfx.solvers.recorder import Lin
 from dfx.solvers.sample import sample
@@ -159,11 +160,11 @@ def least_squares(schedule, grid, field: Callable, x, path, *, depth: int | None
     grid = np.asarray(grid, np.float64)
     count = _check_fit(grid, x, path, depth)
     _, levels = record(schedule, grid)
-    evaluate = jax.jit(lambda x, level: field(x, level))
+    field = as_pytree(field)
     past: list[np.ndarray] = []
     corrections, errors = [], []
     for i, (s, t) in enumerate(pairs(levels)):
-        newest = np.asarray(evaluate(x, s.astype(x.dtype)), np.float64)
+        newest = np.asarray(_evaluate(field, x, s.astype(x.dtype)), np.float64)
         plain = ddim_step(x, newest, s, t)
         older = past[: depth or count]
         columns = [ddim_step(0.0, m - newest, s, t).reshape(-1) for m in older]
@@ -177,6 +178,11 @@ def least_squares(schedule, grid, field: Callable, x, path, *, depth: int | None
         corrections.append(row)
         x, past = end.astype(x.dtype), [newest, *past]
     return Fit(multistep(schedule, grid, corrections), grid, corrections, np.asarray(errors))
+
+
+@jax.jit
+def _evaluate(field, x, level):
+    return field(x, level)
 
 
 def _adam(loss: Callable, numbers, optimizer, num_updates: int):

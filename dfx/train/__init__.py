@@ -18,7 +18,7 @@ from dfx.train.cost import (
 )
 from dfx.train.disk import NotSaved
 from dfx.train.distributed import Processes, is_first, start_processes
-from dfx.train.ensemble import device_mesh, member, num_members, spread, stack
+from dfx.train.ensemble import member, num_members, spread, stack
 from dfx.train.environment import keep_freed_memory
 from dfx.train.feed import Feed, fit_feed
 from dfx.train.fit import NonFinite, all_finite, fit, steps_done
@@ -26,6 +26,7 @@ from dfx.train.lower import lower_step
 from dfx.train.mesh import (
     batch_sharding,
     check_batch,
+    device_mesh,
     init_on,
     local_rows,
     make_mesh,

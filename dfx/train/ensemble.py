@@ -11,12 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dfx.errors import PersonError
+from dfx.train.mesh import AXES
 from dfx.train.step import State
-
-AXIS = "data"
 
 
 def stack(trees: list) -> Any:
@@ -37,12 +36,6 @@ def num_members(state: State) -> int | None:
     return None if state.step.ndim == 0 else state.step.shape[0]
 
 
-def device_mesh(devices: list | None = None) -> Mesh:
-    """Return the one-axis mesh, named "data", over the given devices (all of them by default)."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-
-
 def spread(tree: Any, mesh: Mesh) -> Any:
     """Return a stacked pytree with its members spread evenly over the devices of a mesh.
 
@@ -58,4 +51,4 @@ def spread(tree: Any, mesh: Mesh) -> Any:
         raise PersonError(
             f"{count} members on {mesh.size} devices: allowed are multiples of {mesh.size}"
         )
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXES[0])))

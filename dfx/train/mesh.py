@@ -38,8 +38,22 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices: list | None = None) -> Mes
       PersonError: the two do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    shape = mesh_shape(data, fsdp, len(devices))
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return _lay_out(devices, mesh_shape(data, fsdp, len(devices)))
+
+
+def device_mesh(devices: list | None = None) -> Mesh:
+    """Return the mesh of "data" alone over the given devices (all of them by default).
+
+    It is the mesh of an ensemble (`spread`), whose members no device shares with another.
+    """
+    devices = jax.devices() if devices is None else devices
+    return _lay_out(devices, (len(devices),))
+
+
+def _lay_out(devices: list, shape: tuple[int, ...]) -> Mesh:
+    """Return devices as a mesh of as many of the axes as the shape has sizes."""
+    types = (AxisType.Auto,) * len(shape)
+    return jax.make_mesh(shape, AXES[: len(shape)], axis_types=types, devices=devices)
 
 
 def mesh_shape(data: int, fsdp: int, total: int) -> tuple[int, int]:

@@ -93,13 +93,13 @@ def train_all(config, run, laws, schedule) -> dict[str, Callable]:
 
 def _closed(config, name: str) -> Callable:
     """(law, seed) -> the exact field, with a random gauge error if so named; None without one."""
+    size = config.dimension.gauge if name == "exact_gauge" else 0.0  # one program for both
 
     def field_of(law, seed):
-        if law.exact is None or name == "exact":
-            return law.exact
-        matrix = antisymmetric(law.dim, seed)
-        error = diagnostics.rotated(law.exact, config.dimension.gauge * matrix)
-        return diagnostics.with_error(law.exact, error)
+        if law.exact is None:
+            return None
+        error = diagnostics.rotated(law.exact, antisymmetric(law.dim, seed))
+        return diagnostics.with_error(law.exact, error, size)
 
     return field_of
 

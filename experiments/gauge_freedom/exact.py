@@ -45,20 +45,25 @@ def table_times(bed) -> np.ndarray:
     return np.linspace(FIRST_TABLE_TIME**0.5, end**0.5, TABLE_TIMES) ** 2
 
 
-def make_errors(config, bed) -> dict[str, Callable]:
-    """Return kind -> (size -> the exact field with an error of that size); both kinds have
-    E_p|r|^2 = size^2 E_p|s|^2 at every time."""
-    gradient = diagnostics.gradient_of(perturbed.ripple)
+def with_gauge(bed, size):
+    """Return the exact field with a gauge error, E_p|r|^2 = size^2 E_p|s|^2 at every time."""
+    return diagnostics.with_error(bed.exact, perturbed.gauge_error(bed, size))
+
+
+def with_both(bed, unit, gauge=0.0, gradient=0.0):
+    """Return the exact field with errors of both kinds, each of E_p|r|^2 = size^2 E_p|s|^2; `unit`
+    as `gradient_weight` returns it. With one of them 0: one program serves both kinds."""
+    weight = perturbed.scaled(unit, gradient)
+    ripple = diagnostics.gradient_of(perturbed.ripple)
+    return diagnostics.with_error(with_gauge(bed, gauge), ripple, weight)
+
+
+def gradient_weight(config, bed) -> diagnostics.TimeTable:
+    """Return the weight at which the gradient error has the size of the score."""
+    ripple = diagnostics.gradient_of(perturbed.ripple)
     key = jax.random.fold_in(jax.random.key(config.seed), 100)
-    unit = perturbed.equal_weight(bed, gradient, perturbed.gauge_error(bed), key, table_times(bed))
-
-    def with_gauge(size):
-        return diagnostics.with_error(bed.exact, perturbed.gauge_error(bed, size))
-
-    def with_gradient(size):
-        return diagnostics.with_error(bed.exact, gradient, perturbed.scaled(unit, size))
-
-    return {"gauge": with_gauge, "gradient": with_gradient}
+    gauge = perturbed.gauge_error(bed)
+    return perturbed.equal_weight(bed, ripple, gauge, key, table_times(bed))
 
 
 def laws(config, run) -> None:
@@ -66,16 +71,18 @@ def laws(config, run) -> None:
     settings, bed = config.exact, make_bed(config)
     keys = seed_keys(config, settings.num_seeds, 0)
     draws = functools.partial(perturbed.truth, bed, keys, settings.num_samples, settings.stops)
-    run.arrays("sizes", lambda: error_sizes(config, bed))
+    weight = run.arrays("weight", lambda: vars(gradient_weight(config, bed)))
+    unit = diagnostics.TimeTable(**weight)
+    run.arrays("sizes", lambda: error_sizes(config, bed, unit))
     run.arrays("floor", lambda: {"w2": perturbed.distances(draws(0), draws(1))})
     ways = {"ode": ("flow_rk4", settings.ode_steps), "sde": ("sa_solver", settings.sde_steps)}
     for way, (solver, num_steps) in ways.items():
         plan = way, solver, num_steps
-        run.arrays(way, functools.partial(_law, config, run, bed, draws(0), keys, plan))
+        run.arrays(way, functools.partial(_law, config, run, bed, unit, draws(0), keys, plan))
 
 
-def _law(config, run, bed, truth, keys, plan) -> dict[str, np.ndarray]:
-    settings, errors = config.exact, make_errors(config, bed)
+def _law(config, run, bed, unit, truth, keys, plan) -> dict[str, np.ndarray]:
+    settings = config.exact
     way, solver, num_steps = plan
 
     def compare(field):
@@ -86,21 +93,24 @@ def _law(config, run, bed, truth, keys, plan) -> dict[str, np.ndarray]:
         return perturbed.distances(x, truth), x[-1, 0, :SHOWN]
 
     with run.progress(1 + len(KINDS) * len(settings.sizes), way, unit="field") as bar:
-        none, x_none = compare(errors["gauge"](0.0))
-        pairs = [compare(errors[kind](size)) for kind in KINDS for size in settings.sizes]
+        none, x_none = compare(with_both(bed, unit))
+        pairs = [
+            compare(with_both(bed, unit, **{kind: size}))
+            for kind in KINDS
+            for size in settings.sizes
+        ]
     shape = len(KINDS), len(settings.sizes)
     w2, x = (np.stack(a).reshape(*shape, *a[0].shape) for a in zip(*pairs))
     return {"none": none, "w2": w2, "x": x, "x_none": x_none, "x_truth": truth[-1, 0, :SHOWN]}
 
 
-def error_sizes(config, bed) -> dict[str, np.ndarray]:
+def error_sizes(config, bed, unit) -> dict[str, np.ndarray]:
     """Return E_p|r|^2 of both kinds at size 1 and E_p|s|^2, between the times of the table."""
-    field = make_errors(config, bed)["gradient"](1.0)
     times = table_times(bed)
     middle = 0.5 * (times[:-1] + times[1:])
     rows: dict[str, tuple[Callable, Any]] = {
         "gauge": (perturbed.gauge_error(bed), 1.0),
-        "gradient": (diagnostics.gradient_of(perturbed.ripple), field.weight),
+        "gradient": (diagnostics.gradient_of(perturbed.ripple), unit),
     }
     key = jax.random.fold_in(jax.random.key(config.seed), 101)
     return {"times": middle, **perturbed.sizes(bed, rows, key, middle)}
@@ -169,7 +179,7 @@ def _path_error(bed, size, x, pieces, exact, noise) -> np.ndarray:
 
     log q(x) = log p_T(x_T) - change, x_T the point whose path ends at x, found by going back.
     """
-    field = diagnostics.with_error(bed.exact, perturbed.gauge_error(bed, size))
+    field = with_gauge(bed, size)
     motion, change = evolution.reverse(bed.schedule, field, 0.0), 0.0
     for times in pieces:
         x, more = evolution.move_with_density(motion, x, times)
@@ -193,7 +203,7 @@ def _rotation(config) -> dict[str, np.ndarray]:
     bed = perturbed.Bed(targets.Mixture.isotropic(np.zeros((1, 2)), 1.0), schedule)
     size = 2 * settings.speed / rate
     with jax.enable_x64(True):
-        field = diagnostics.with_error(bed.exact, perturbed.gauge_error(bed, size))
+        field = with_gauge(bed, size)
         x = jnp.asarray([[1.0, 0.0], [0.0, 2.0]])
         factors = []
         for tableau in solvers.pad(
@@ -226,12 +236,11 @@ def _evaluations(config, run) -> dict[str, np.ndarray]:
             for m in settings.budgets
         ]
     )
-    errors = make_errors(config, bed)["gauge"]
     rows = []
     with run.progress(2 * len(tableaus), "evaluations", unit="solver") as bar:
         for size in (0.0, settings.size):
             for tableau in tableaus:
-                x = perturbed.follow(bed, errors(size), keys, n, [tableau])
+                x = perturbed.follow(bed, with_gauge(bed, size), keys, n, [tableau])
                 rows.append(perturbed.distances(x, truth)[0])
                 bar.update(1)
     floor = perturbed.distances(perturbed.truth(bed, keys, n, (last,), 1), truth)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,13 +37,14 @@ def linear(config) -> dict[str, np.ndarray]:
     with jax.enable_x64(True):
         for dim in settings.dims:
             keys = seed_keys(config, settings.num_seeds, _LINEAR + 100 * dim)
-            rows.append([_linear_residuals(key, dim) for key in keys])
-    names = ("pythagoras", "trace", "symmetric", "plain")
-    values = np.moveaxis(np.asarray(rows), -1, 0)
-    return {"dims": np.asarray(settings.dims), **dict(zip(names, values))}
+            rows.append(jax.tree.map(np.asarray, _linear_residuals(keys, dim)))
+    found = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {"dims": np.asarray(settings.dims), **found}
 
 
-def _linear_residuals(key, dim: int) -> tuple[float, ...]:
+@functools.partial(jax.jit, static_argnames="dim")
+@functools.partial(jax.vmap, in_axes=(0, None))
+def _linear_residuals(key, dim: int) -> dict[str, jax.Array]:
     key_b, key_c = jax.random.split(key)
     b = jax.random.normal(key_b, (dim, dim), jnp.float64)
     root = jax.random.normal(key_c, (dim, dim), jnp.float64)
@@ -51,9 +54,12 @@ def _linear_residuals(key, dim: int) -> tuple[float, ...]:
     weighted = jnp.linalg.solve(covariance, found.remainder)
     symmetric = jnp.linalg.norm(weighted + weighted.T) / jnp.linalg.norm(weighted)
     plain = jnp.trace(0.5 * (b + b.T).T @ (0.5 * (b - b.T)) @ covariance) / total
-    pythagoras = abs(total - gradient - remainder) / total
-    trace = abs(jnp.trace(found.remainder)) / jnp.linalg.norm(found.remainder)
-    return tuple(map(float, (pythagoras, trace, symmetric, abs(plain))))
+    return {
+        "pythagoras": abs(total - gradient - remainder) / total,
+        "trace": abs(jnp.trace(found.remainder)) / jnp.linalg.norm(found.remainder),
+        "symmetric": symmetric,
+        "plain": abs(plain),
+    }
 
 
 def make_features(key, num: int):

@@ -3,6 +3,7 @@
 What is kept, one file of arrays a stage:
 
     schematic             score, gauge part and density in the plane
+    weight                of the gradient error, by time
     sizes                 E_p|r|^2 of both kinds of error of size 1, and E_p|s|^2, by time
     floor, ode, sde       W_2 of marginals to exact draws, and some samples
     density               errors of the log-density along paths, by number of steps

@@ -14,13 +14,13 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dfx import diagnostics
 from experiments.score_or_flow import nets as toy
 from experiments.score_or_flow.errors import level_grid
 from experiments.score_or_flow.identities import SCHEDULE, make_test
+from experiments.score_or_flow.measures import trajectories
 from experiments.score_or_flow.rates import divergence_from, rates, time_of
 from experiments.shared import perturbed
 from experiments.shared.gradient_parts import GradientPart, split_at
@@ -74,8 +74,8 @@ def compare(config, members, gradients) -> dict[str, np.ndarray]:
     keys = toy.member_keys(config, 0)
     rows: dict[str, list] = {"w2": [], "kl": []}
     for name in FIELDS:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *kinds[name])
-        x = toy.trajectories(stacked, keys, config.toy.num_samples, times)[-1]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *kinds[name])
+        x = trajectories(stacked, keys, config.toy.num_samples, times)[-1]
         rows["w2"].append(perturbed.distances(x, exact))
         rows["kl"].append(
             [divergence_from(test, _in_float64(f), config.levels.low) for f in kinds[name]]
@@ -96,5 +96,4 @@ def net_rates(config, run, members) -> dict[str, np.ndarray]:
 
 
 def _in_float64(field):
-    with jax.enable_x64(True):
-        return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), field)
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), field)

@@ -59,7 +59,7 @@ def divergence_from(test: Test, field, level: float) -> float:
     with jax.enable_x64(True):
         t = time_of(test.schedule, level)
         grid = box(test, t)
-        return _kl(test, field, grid, _weights(test, grid, t), t)
+        return _kl(test, field, grid, t)
 
 
 def time_of(schedule, level) -> Any:
@@ -89,51 +89,66 @@ def _component(law, i: int):
 
 def _rates_at(test: Test, field, t: float) -> dict[str, float]:
     grid, level = box(test, t), test.schedule.at(float(t))
-    x, weights = grid.centres(jnp.float64), _weights(test, grid, t)
-    score_p = test.target.score(x, level)
-    early, late = (
-        _kl(test, field, grid, _weights(test, grid, s), s)
-        for s in (t * (1 - test.step), t * (1 + test.step))
-    )
-    log_q, score_q = _log_q_and_score(test, field, grid, t)
-    parts = _split(test, field, grid, level)
-    total, gradient, gauge = (
-        float(evolution.relative_entropy_rate(weights, -e, score_p, score_q))
-        for e in (parts["total"], parts["gradient"], parts["total"] - parts["gradient"])
-    )
-    log_p = test.target.log_prob(x, level)
+    law = _law(test.target, grid, level)
+    early, late = (_kl(test, field, grid, s) for s in (t * (1 - test.step), t * (1 + test.step)))
+    parts = _split(test, field, grid, law.x, level)
+    means = _means(law, *_log_q_and_score(test, field, grid, law.x, t), *parts["fields"])
     return {
         "t": float(t),
-        "kl": float(evolution.relative_entropy(weights, log_p, log_q)),
         "measured": (late - early) / (2 * test.step * float(t)),
-        "predicted": total,
-        "gradient": gradient,
-        "gauge": gauge,
-        "fisher": float(evolution.relative_fisher(weights, score_p, score_q)),
         "clock": float(diffusion(test.schedule, float(t)) / level.sigma**2),
+        **{name: float(value) for name, value in means.items()},
         **parts["squares"],
     }
 
 
-def _kl(test: Test, field, grid, weights, t: float) -> float:
-    x, level = grid.centres(jnp.float64), test.schedule.at(float(t))
-    log_q = _log_q(test, field, x, _times(test, t))
-    log_p = test.target.log_prob(x, level)
-    return float(evolution.relative_entropy(weights, log_p, log_q))
+class _Law(NamedTuple):
+    """p_t at the centres x of the cells, whose masses are `weights`; those too small to count are
+    0."""
+
+    x: Any
+    weights: Any
+    log_p: Any
+    score: Any
 
 
-def _weights(test: Test, grid, t: float):
-    """The masses of the cells; those too small to count are 0."""
-    p = jnp.exp(test.target.log_prob(grid.centres(jnp.float64), test.schedule.at(float(t))))
-    return jnp.where(p > 1e-14 * p.max(), p * grid.volume, 0.0)
+@jax.jit
+def _law(target, grid, level) -> _Law:
+    x = grid.centres(jnp.float64)
+    log_p = target.log_prob(x, level)
+    p = jnp.exp(log_p)
+    weights = jnp.where(p > 1e-14 * p.max(), p * grid.volume, 0.0)
+    return _Law(x, weights, log_p, target.score(x, level))
+
+
+@jax.jit
+def _means(law: _Law, log_q, score_q, total, gradient) -> dict[str, Any]:
+    rate = lambda e: evolution.relative_entropy_rate(law.weights, -e, law.score, score_q)  # noqa: E731
+    return {
+        "kl": evolution.relative_entropy(law.weights, law.log_p, log_q),
+        "predicted": rate(total),
+        "gradient": rate(gradient),
+        "gauge": rate(total - gradient),
+        "fisher": evolution.relative_fisher(law.weights, law.score, score_q),
+    }
+
+
+def _kl(test: Test, field, grid, t: float) -> float:
+    law = _law(test.target, grid, test.schedule.at(float(t)))
+    return float(_entropy(law, _log_q(test, field, law.x, _times(test, t))))
+
+
+@jax.jit
+def _entropy(law: _Law, log_q):
+    return evolution.relative_entropy(law.weights, law.log_p, log_q)
 
 
 def _times(test: Test, t: float) -> np.ndarray:
     return grids.uniform_log_snr(test.schedule, test.steps, end=float(t))
 
 
-def _log_q(test: Test, field, x, times):
-    return _carry(test.target, test.schedule, field, x, jnp.asarray(times))
+def _log_q(test: Test, field, x, times) -> np.ndarray:
+    return np.asarray(_carry(test.target, test.schedule, field, x, jnp.asarray(times)))
 
 
 #: Step of the difference for the score, in cells: an error of 1e-7 of the third derivative, and
@@ -141,14 +156,14 @@ def _log_q(test: Test, field, x, times):
 NUDGE = 1e-3
 
 
-def _log_q_and_score(test: Test, field, grid, t: float):
-    """log q at the centres and its gradient there, order 2 in a step of a thousandth of a cell."""
-    x, times = grid.centres(jnp.float64), _times(test, t)
-    slopes = []
+def _log_q_and_score(test: Test, field, grid, x, t: float):
+    """log q at the centres x and its gradient there, order 2 in a step of a thousandth of a
+    cell."""
+    x, times, slopes = np.asarray(x), _times(test, t), []
     for step, unit in zip(NUDGE * grid.spacing, np.eye(grid.dim)):
         high, low = (_log_q(test, field, x + sign * step * unit, times) for sign in (1, -1))
         slopes.append((high - low) / (2 * step))
-    return _log_q(test, field, x, times), jnp.stack(slopes, axis=-1)
+    return _log_q(test, field, x, times), np.stack(slopes, axis=-1)
 
 
 @jax.jit
@@ -158,10 +173,10 @@ def _carry(target, schedule, field, x, times):
     return evolution.carried_log_density(motion, x, times, start)
 
 
-def _split(test: Test, field, grid, level) -> dict[str, Any]:
-    """The velocity error at the centres, its gradient part there, and the three squares."""
-    error = lambda x: _velocity_error(test, field, x, level.t)  # noqa: E731
-    log_p = lambda x: test.target.log_prob(jnp.asarray(x), level)  # noqa: E731
+def _split(test: Test, field, grid, x, level) -> dict[str, Any]:
+    """The velocity error at the centres x and its gradient part there, and the three squares."""
+    error = lambda x: _in_chunks(_velocity_gap, x, test.target, field, level)  # noqa: E731
+    log_p = lambda x: _in_chunks(_log_prob, x, test.target, level)  # noqa: E731
     edges = [
         np.linspace(low, high, FINE * test.cells + 1) for low, high in zip(grid.low, grid.high)
     ]
@@ -172,9 +187,8 @@ def _split(test: Test, field, grid, level) -> dict[str, Any]:
         "error_gradient": split.parts.gradient,
         "error_gauge": split.parts.remainder,
     }
-    gradient = jnp.stack([jnp.asarray(column).ravel() for column in columns], -1)
-    total = jnp.asarray(error(grid.centres(jnp.float64)))
-    return {"total": total, "gradient": gradient, "squares": squares}
+    gradient = np.stack([column.ravel() for column in columns], -1)
+    return {"fields": (error(x), gradient), "squares": squares}
 
 
 def _at_centres(faces: np.ndarray, axis: int) -> np.ndarray:
@@ -186,21 +200,26 @@ def _at_centres(faces: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(middle[other], 0, axis)
 
 
-#: Points at which the error is evaluated at once: one program serves faces and centres.
+#: Points at which the split looks at once: one program serves faces and centres.
 CHUNK = 4096
 
 
-def _velocity_error(test: Test, field, x, t) -> np.ndarray:
-    """The velocity of the field minus the exact one at any number of points, (n, d)."""
+def _in_chunks(function, x, *args) -> np.ndarray:
+    """function(x, *args) at any number of points (n, d), each by itself."""
     x, rows = np.asarray(x), []
     for i in range(0, len(x), CHUNK):
         chunk = np.resize(x[i : i + CHUNK], (CHUNK, x.shape[1]))  # repeated to that length
-        rows.append(_velocity_gap(test.target, test.schedule, field, chunk, jnp.asarray(t)))
+        rows.append(function(chunk, *args))
     return np.concatenate(rows)[: len(x)]
 
 
 @jax.jit
-def _velocity_gap(target, schedule, field, x, t):
-    level, x = schedule.at(t), jnp.asarray(x)
+def _velocity_gap(x, target, field, level):
+    """The velocity of the field minus the exact one, (n, d)."""
     view = diagnostics.prediction_at(field, level, "velocity")
     return view(x) - target.velocity(x, level)
+
+
+@jax.jit
+def _log_prob(x, target, level):
+    return target.log_prob(x, level)

@@ -15,9 +15,9 @@ import itertools
 
 from experiments.score_or_flow.errors import errors
 from experiments.score_or_flow.identities import identities
-from experiments.score_or_flow.nets import train_and_measure
 from experiments.score_or_flow.pictures import pictures
 from experiments.score_or_flow.projection import projection
+from experiments.score_or_flow.toy import train_and_measure
 
 
 def run(config, run) -> None:

@@ -173,7 +173,9 @@ def follow(bed: Bed, field: Callable, keys, n: int, stretches, dtype=jnp.float32
     shape, x = x.shape, x.reshape(-1, x.shape[-1])
     noise, found = jax.random.fold_in(keys[0], _NOISE), []
     for i, tableau in enumerate(stretches):
-        x = solvers.sample(tableau, field, x, jax.random.fold_in(noise, i))
+        # One copy of the field: these are compiled longer than a second one would save.
+        key = jax.random.fold_in(noise, i)
+        x = solvers.sample(tableau, field, x, key, phases=1, unroll=1)
         found.append(np.asarray(x).reshape(shape))
     return np.stack(found)
 

@@ -210,7 +210,8 @@ def test_every_size_is_valid(size):
 
 @pytest.mark.slow
 def test_both_kinds_of_error_have_the_norm_of_the_score():
-    found = exact.error_sizes(configs.get_config("smoke"), BED)
+    config = configs.get_config("smoke")
+    found = exact.error_sizes(config, BED, exact.gradient_weight(config, BED))
     # The table is linear between its times; means over 20,000 draws are off by a percent.
     np.testing.assert_allclose(found["gauge"], found["score"], rtol=1e-4)
     np.testing.assert_allclose(found["gradient"], found["score"], rtol=0.06)

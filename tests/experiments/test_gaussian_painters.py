@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.gaussian_painters import claims as study_analysis
-from analysis.gaussian_painters import statistics
+from analysis.gaussian_painters import claims_nets, statistics
 from configs import gaussian_painters as configs
 from dfx import evolution, fields, nets, schedules, solvers, targets
 from dfx.runs import checks
@@ -294,9 +293,9 @@ def test_slopes_and_rank_correlations_leave_out_what_is_missing():
 
 def test_claims_on_authors_tables_are_made_for_their_pictures_alone():
     run = explained_folder()
-    assert study_analysis.table_claims(run) == []
+    assert claims_nets.table_claims(run) == []
     run.config.pictures.name = "mnist"
-    claims = {claim.id: claim for claim in study_analysis.table_claims(run)}
+    claims = {claim.id: claim for claim in claims_nets.table_claims(run)}
     assert set(claims) == {"Tg0.5", "Tg2", "Td0.5", "Td2"}
     assert claims["Tg0.5"].ours == pytest.approx(0.99) and claims["Tg0.5"].verdict == "fails"
 

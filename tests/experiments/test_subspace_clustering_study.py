@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.subspace_clustering import claims as study_analysis
-from analysis.subspace_clustering import statistics
+from analysis.subspace_clustering import claims_maps, statistics
 from configs import subspace_clustering as configs
 from dfx import nets, subspaces, targets
 from dfx.runs import checks
@@ -49,14 +48,6 @@ def test_a_net_of_every_dimension_is_the_low_rank_net_of_that_dimension():
 
     for ours, expected in both(bases, np.float32(x)):
         np.testing.assert_allclose(ours, expected, atol=2e-6)  # rounding of float32
-
-
-def test_gram_schmidt_is_the_q_of_a_qr_factorisation():
-    matrices = np.random.default_rng(2).normal(size=(5, 2, 12, 4)).astype(np.float32)
-    found = np.asarray(jax.jit(maps.gram_schmidt)(matrices))
-    q, r = np.linalg.qr(matrices.astype(np.float64))
-    signs = np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
-    np.testing.assert_allclose(found, q * signs, atol=1e-5)
 
 
 def test_programs_with_lapack_stay_on_one_cpu_device(monkeypatch):
@@ -236,9 +227,9 @@ def test_the_jacobian_of_one_subspace_is_its_projector():
 
 def test_claims_on_a_step_hold_for_the_law_it_was_made_by():
     table = {"dims": DIMS, "counts": COUNTS}
-    of = {c.id: c.verdict for c in study_analysis.line_claims("x", "x", step_map(1), table, edge=1)}
+    of = {c.id: c.verdict for c in claims_maps.line_claims("x", "x", step_map(1), table, edge=1)}
     assert of == {"xs": "holds", "xp": "fails", "xq": "holds"}
-    of = {c.id: c.verdict for c in study_analysis.line_claims("x", "x", step_map(0), table)}
+    of = {c.id: c.verdict for c in claims_maps.line_claims("x", "x", step_map(0), table)}
     assert of == {"xs": "holds", "xp": "holds"}
 
 

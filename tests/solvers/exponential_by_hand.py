@@ -1,7 +1,9 @@
 """What the tests of the exponential integrators share."""
 
+import functools
+
 import numpy as np
-from solver_by_hand import combine
+from solver_by_hand import combine, levels
 
 from dfx import schedules, solvers
 from dfx.solvers import NOISE, output
@@ -32,7 +34,7 @@ def run(tableau, field, x, z=None, inputs=()):
 def flow(field, schedule, x, start, end, n=400):
     """The flow from one half log-SNR to another by RK4 for d(x / alpha) / dlambda (error 1e-8)."""
     times = schedules.t_of_log_snr(schedule, 2 * np.linspace(start, end, 2 * n + 1))
-    at, h = [schedule.at(t) for t in times], (end - start) / n
+    at, h = levels(schedule, times), (end - start) / n
 
     def slope(scaled, level):
         x = level.alpha * scaled
@@ -70,10 +72,16 @@ def law_error(tableau, field, start, end):
     )
 
 
+@functools.cache
+def from_afar(modes):
+    """A schedule, points at `FAR`, and the ends at `NEAR` of the flow from there."""
+    schedule, x = schedules.EDM(500.0), 400 * np.linspace(-2, 2, 20)[:, None]
+    return schedule, x, flow(modes, schedule, x, FAR, NEAR)
+
+
 def errors_on_modes(build, modes, ones=False):
     """Mean distance from the flow at `NEAR` for the `STEPS`, uniform in log-SNR; sigma = t."""
-    schedule, x = schedules.EDM(500.0), 400 * np.linspace(-2, 2, 20)[:, None]
-    exact = flow(modes, schedule, x, FAR, NEAR)
+    schedule, x, exact = from_afar(modes)
     grids = [np.exp(-np.linspace(FAR, NEAR, n + 1)) for n in STEPS]
     inputs = (np.ones_like(x),) if ones else ()
     ends = [run(build(schedule, grid), modes, x, inputs=inputs) for grid in grids]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from solver_by_hand import levels
 
 from dfx import fields, schedules, solvers
 from dfx.errors import PersonError
@@ -62,9 +63,9 @@ def test_the_sampler_is_its_formula_in_x_over_alpha(name, order, to_data):
     of the first kind."""
     schedule, lam = SCHEDULES[name], 0.6
     conditional, unconditional = of(np)
-    levels = [schedule.at(t) for t in grid_of(schedule, to_data=to_data)]
-    big, old, h_old = starts() / levels[0].alpha, None, None
-    for s, t in itertools.pairwise(levels):
+    at = levels(schedule, grid_of(schedule, to_data=to_data))
+    big, old, h_old = starts() / at[0].alpha, None, None
+    for s, t in itertools.pairwise(at):
         x, noise, after = s.alpha * big, s.sigma / s.alpha, t.sigma / t.alpha
         plain = unconditional(x, s)
         guided = plain + lam * (conditional(x, s) - plain)
@@ -77,7 +78,7 @@ def test_the_sampler_is_its_formula_in_x_over_alpha(name, order, to_data):
         big, old = big_next, plain
     tableau = solvers.cfgpp(schedule, grid_of(schedule, to_data=to_data), order)
     field = fields.cfg_plus_plus(CONDITIONAL, UNCONDITIONAL, lam)
-    check(run(tableau, field, starts()), levels[-1].alpha * big)
+    check(run(tableau, field, starts()), at[-1].alpha * big)
     assert tableau.lanes == order and tableau.num_rows == 9
 
 

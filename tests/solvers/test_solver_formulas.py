@@ -6,33 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from solver_by_hand import ROUNDING, SCHEDULES, grid_of, levels, noises, starts
 
 from dfx import schedules, solvers
 
-#: Float64 rounding over some tens of rows.
-ROUNDING = 1e-12
-
 pytestmark = pytest.mark.usefixtures("x64")
-
-SCHEDULES = {
-    "vp_linear": schedules.VPLinear(),
-    "edm": schedules.EDM(80.0),
-    "rectified_linear": schedules.RectifiedLinear(),
-    "ddpm": schedules.discrete_linear(100),
-}
-
-
-def grid_of(schedule, n=11, to_data=True, start=0.95):
-    t = np.linspace(start, 0.0 if to_data else 0.05, n + 1) ** 2
-    return t * schedule.end_time
-
-
-def starts(n=6, d=3, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
-
-
-def noises(rows, n=6, d=3):
-    return np.random.default_rng(9).normal(size=(rows, n, d))
 
 
 def pick(z, row):
@@ -42,10 +20,6 @@ def pick(z, row):
 def run(tableau, field, x, z=None):
     noise = None if z is None else jax.tree_util.Partial(pick, jnp.asarray(z))
     return np.asarray(solvers.sample(tableau, field, x, noise=noise))
-
-
-def levels(schedule, grid):
-    return [schedule.at(t) for t in grid]
 
 
 def check(got, expected):

@@ -37,8 +37,8 @@ mixtures = pytest.mark.parametrize(
 
 def levels(n=20):
     """n rows of each schedule at each time, entries (len, 1) in float32."""
-    rows = [schedule.at(t) for schedule in SCHEDULES for t in TIMES for _ in range(n)]
-    return Level(*(np.asarray(entry, np.float32)[:, None] for entry in zip(*rows)))
+    rows = [schedule.at(np.repeat(TIMES, n)) for schedule in SCHEDULES]
+    return Level(*(np.float32(np.concatenate(entry))[:, None] for entry in zip(*rows)))
 
 
 def width(mixture, level):

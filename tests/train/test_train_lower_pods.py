@@ -13,7 +13,7 @@ from dfx.train.mesh import MIN_SIZE
 from experiments import lower
 
 DEVICES = 256
-SLOW = pytest.mark.slow  # 12 s: the U-Net's program has 60,000 lines
+SLOW = pytest.mark.slow  # up to 12 s each: the U-Net's program has 60,000 lines
 
 
 @functools.cache
@@ -31,8 +31,9 @@ def holders(leaf):
 
 
 ALL = [
-    pytest.param("imagenet256_sit_b", None, id="b"),
-    pytest.param("imagenet256_sit_xl", None, id="xl"),
+    pytest.param("imagenet256_sit_b", 8, id="b-8"),
+    pytest.param("imagenet256_sit_b", None, id="b", marks=SLOW),
+    pytest.param("imagenet256_sit_xl", None, id="xl", marks=SLOW),
     pytest.param("imagenet64_edm", 8, id="edm-8", marks=SLOW),
 ]
 
@@ -86,8 +87,8 @@ def test_a_device_holds_its_share_of_the_bytes(size, fsdp):
     [
         # Peebles and Xie (2023), table 4: 23.01 and 118.64 G products for one picture's forward
         # pass, at 256 pictures; the backward pass takes two more.
-        ("imagenet256_sit_b", None, 130e6, 6 * 256 * 23.01e9),
-        ("imagenet256_sit_xl", None, 675e6, 6 * 256 * 118.64e9),
+        ("imagenet256_sit_b", 8, 130e6, 6 * 256 * 23.01e9),
+        pytest.param("imagenet256_sit_xl", None, 675e6, 6 * 256 * 118.64e9, marks=SLOW),
         # Karras et al. (2022), table 7: 296 M; Dhariwal and Nichol (2021): 103.9 G.
         pytest.param("imagenet64_edm", 8, 296e6, 6 * 4096 * 103.9e9, marks=SLOW),
     ],
