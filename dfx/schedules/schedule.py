@@ -164,9 +164,9 @@ def numpy_or_jax(function):
     def either(schedule, t):
         if _holds_jax((schedule, t)):
             t = jnp.asarray(t)
+            schedule = jax.tree.map(_as_jax, schedule)
             return jitted(schedule, t.astype(jnp.promote_types(t.dtype, jnp.float32)))
-        # Copies: an array that the surrounding trace has used in float32 would come back as that,
-        # since jax 0.10 keeps the constants of a trace by the identity of the array.
+        # Copies, as in `_as_jax`.
         schedule, t = jax.tree.map(np.array, schedule), np.array(t, np.float64)
         with on_host():
             leaves, structure = jax.tree.flatten(schedule)
@@ -185,6 +185,15 @@ def _level(schedule: Schedule, t) -> Level:
         *(jax.jvp(f, (t,), (one,)) for f in (schedule.alpha, schedule.beta, schedule.sigma))
     )
     return Level(t, *values, *dots)
+
+
+def _as_jax(leaf):
+    """Return a NumPy array as a JAX array, anything else as it is.
+
+    A copy: an array that was used in float32 could come back as that where float64 is on, since jax
+    0.10 keeps what it has made of an array by the identity of the array.
+    """
+    return jnp.asarray(np.array(leaf)) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _holds_jax(tree) -> bool:
