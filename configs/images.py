@@ -209,8 +209,6 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.require(
         bool(averages), "config.ema.half_lives", (), "at least one here or in ema.sigma_rels"
     )
-    from experiments.images import (
-        check as images_check,  # here: it imports JAX, which the others do without
-    )
+    from experiments.images import check  # here: it imports JAX, which the others do without
 
-    images_check.check(config)
+    check.check(config)

@@ -1,6 +1,6 @@
 """Learning subspaces: how many samples a low-rank denoiser needs, and what its Jacobian shows.
 
-    dfx run subspace_clustering           every part, 13 minutes on two cores
+    dfx run subspace_clustering           every part, 24 minutes of CPU on two cores
     dfx run subspace_clustering:smoke     every part at toy size, under a minute
     dfx run subspace_clustering:paper     full grids, longer trainings, on an accelerator
     dfx run subspace_clustering:pod       100 seeds a cell, spread over the devices of a pod

@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.fokker_planck_gap import figures, statistics
 from analysis.fokker_planck_gap.statistics import GAP, ODE, REFERENCES, SDE
-from dfx.runs import Claim, Record, Rule, above, below, from_seeds, read_run, within
+from dfx.runs import Claim, Record, Rule, above, below, exact, from_seeds, read_run, within
 from experiments.fokker_planck_gap.data import SETS
 
 PAPER = "Deveney et al. 2023"
@@ -39,14 +39,14 @@ def analyse(folder: Path) -> list[Claim]:
 
 def control_claims(run: Record) -> list[Claim]:
     """Claims 0: the computation itself leaves less than the paper could see."""
-    exact = run.arrays("exact")["smooth"]
+    control = run.arrays("exact")["smooth"]
     moved = max(statistics.step_error(run, law).max() for law in SETS)
     return [
-        _exact(
-            exact.max(), id="0a", paper="exact score", paper_value="0", rule=below(FLOOR),
+        exact(
+            control.max(), id="0a", paper="exact score", paper_value="0", rule=below(FLOOR),
             statement="mixture, exact score: largest W_2^2 among ODE, SDE and data",
         ),
-        _exact(
+        exact(
             moved, id="0b", paper="two step sizes", paper_value="0", rule=below(FLOOR),
             statement="half the steps: largest change of W_2^2(ODE, SDE), first seeds",
         ),
@@ -152,11 +152,11 @@ def residual_claims(run: Record) -> list[Claim]:
             shares[:, LOW:].max((0, 1)), id="8b", paper=PAPER, paper_value="under 0.15",
             statement="w_R = 0.1 and more: the same, most of laws and weights", rule=below(0.15),
         ),
-        _exact(
+        exact(
             linear[1] / linear[0], id="9a", paper="Grönwall, linear score", paper_value="1",
             statement="linear score: bound of the gap over the gap", rule=within(0.9999, 1.0001),
         ),
-        _exact(
+        exact(
             (line[:, 1] / line[:, 0]).min(), id="9b", paper="Grönwall", paper_value="over 1",
             statement="bumps on the line: bound of the gap over the gap, the tightest",
             rule=above(1.0),
@@ -171,7 +171,7 @@ def residual_claims(run: Record) -> list[Claim]:
 def _signs(true: list[Any], **fields: Any) -> Claim:
     """A claim that is to be true for every law and seed."""
     found = statistics.share(true)
-    return _exact(
+    return exact(
         found, paper_value="all", rule=above(1.0), unit="of laws and seeds", seeds=len(true[0]),
         **fields,
     )  # fmt: skip
@@ -186,8 +186,3 @@ def _factor(run: Record, values: Any, theirs: float, asked: float, **fields: Any
 def _geometric(values: Any, **fields: Any) -> Claim:
     ours, low, high = statistics.geometric(values)
     return Claim(ours=ours, low=low, high=high, seeds=len(values), **fields)
-
-
-def _exact(value: Any, **fields: Any) -> Claim:
-    """A claim about a number without an interval."""
-    return Claim(ours=float(value), low=float(value), high=float(value), **fields)

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.solver_laws import figures, knob_figures, statistics
 from analysis.solver_laws.statistics import W2
-from dfx.runs import Claim, Record, Rule, above, below, from_seeds, read_run, within
+from dfx.runs import Claim, Record, Rule, above, below, exact, from_seeds, read_run, within
 from experiments.solver_laws.members import DETERMINISTIC, MEMBERS, SAMPLED, STOCHASTIC
 from experiments.solver_laws.normal import CLOCKS, normals
 
@@ -56,13 +56,13 @@ def order_claims(run: Record) -> list[Claim]:
         weak("sa_solver", "registry", 2, id="1c", statement="SA-Solver, tau = 1: weak order"),
         weak("heun_churn", "registry (Heun)", 2, id="1d",
              statement="EDM with churn: weak order is that of Heun, not of the noise"),
-        _exact(max(off), id="1e", paper="registry", paper_value="stated orders",
+        exact(max(off), id="1e", paper="registry", paper_value="stated orders",
                statement="all stochastic solvers, two laws: order against the stated, furthest",
                rule=below(TOLERANCE)),
         _fitted(worst, id="2", paper="Kloeden & Platen 1992 (additive noise)", paper_value="1",
                 statement=f"strong order of {len(CLOCKS)} solvers on shared paths: furthest from 1",
                 rule=_near(1)),
-        _exact(statistics.check_p_value(run), id="3", paper="exact propagation", paper_value="-",
+        exact(statistics.check_p_value(run), id="3", paper="exact propagation", paper_value="-",
                statement="sampled moments have the propagated law: corrected p of the worst",
                rule=above(0.01)),
     ]  # fmt: skip
@@ -73,9 +73,9 @@ def knob_claims(run: Record) -> list[Claim]:
     few, many = run.config.sweeps.nfe[0], run.config.sweeps.nfe[-1]
     eta = statistics.swept(run, "grid", "eta")
     gap = (eta[-1] - eta[0])[:, [0, -1]]  # over seeds, few and many
-    exact = {knob: run.arrays("sweeps")[knob][..., W2] for knob in ("eta", "tau", "churn")}
-    right, wrong = exact["churn"]
-    tau = np.array([run.config.sweeps.tau[i] for i in exact["tau"][1].argmin(0)])
+    found = {knob: run.arrays("sweeps")[knob][..., W2] for knob in ("eta", "tau", "churn")}
+    right, wrong = found["churn"]
+    tau = np.array([run.config.sweeps.tau[i] for i in found["tau"][1].argmin(0)])
     return [
         from_seeds(
             eta[1:, :, 0].min(0) - eta[0, :, 0], id="4a", paper=SONG, paper_value="> 0",
@@ -86,16 +86,16 @@ def knob_claims(run: Record) -> list[Claim]:
             gap[:, 1] / gap[:, 0], id="4b", paper=SONG, paper_value="falls", rule=below(0.25),
             statement=f"grid: excess of eta = 1 over eta = 0, {many} over {few} steps",
         ),
-        _exact(
+        exact(
             wrong[1:, -1].min() / wrong[0, -1], id="5a", paper=KARRAS, paper_value="< 1",
             statement=f"wrong prior, {many} evaluations: best churn over none, W_2",
             rule=below(0.9),
         ),
-        _exact(
+        exact(
             right[1:, 0].min() / right[0, 0], id="5b", paper=KARRAS, paper_value="> 1",
             statement=f"exact start, {few} evaluations: best churn over none, W_2", rule=above(1.0),
         ),
-        _exact(
+        exact(
             tau[-1] - tau[0], id="6", paper=XUE, paper_value="> 0", rule=above(0.01),
             statement=f"wrong prior: best tau at {many} evaluations minus best at {few}",
         ),
@@ -116,12 +116,12 @@ def error_claims(run: Record) -> list[Claim]:
     left, limit = run.arrays("pulses")["left"], statistics.pulse_limits(run)
     ratio = left[run.config.pulse.tau.index(1.0)] / left[run.config.pulse.tau.index(0.0)]
     return [
-        _exact(
+        exact(
             forgotten("dpm_solver_pp_2m", 0.0), id="7a", paper="closed form", paper_value="1",
             statement=f"wrong prior, ODE, {run.config.nfe[-1]} steps: shift left over closed form",
             rule=within(0.95, 1.05),
         ),
-        _exact(
+        exact(
             forgotten("sde_dpm_solver_pp_2m", 1.0), id="7b", paper="closed form", paper_value="1",
             statement=f"wrong prior, SDE, {run.config.nfe[-1]} steps: shift left over closed form",
             rule=within(0.95, 1.05),
@@ -134,15 +134,15 @@ def error_claims(run: Record) -> list[Claim]:
             excess[:, -1], id="8b", paper=KARRAS, paper_value="< 0", rule=below(0.0),
             statement=f"grid, wrong prior, {many} evaluations: best SDE minus best ODE, sliced W_2",
         ),
-        _exact(
+        exact(
             ratio[0], id="9a", paper=CAO, paper_value="< 1", rule=below(0.1),
             statement="error pulse at the start: left by the SDE over left by the ODE",
         ),
-        _exact(
+        exact(
             ratio[-1], id="9b", paper=CAO, paper_value="> 1", rule=within(1.8, 2.2),
             statement="error pulse at the end: left by the SDE over the ODE (closed form: 2)",
         ),
-        _exact(
+        exact(
             np.abs(left / limit - 1).max(), id="9c", paper="closed form", paper_value="0",
             statement="pulses at all levels and noises: furthest from the closed form",
             rule=below(0.05), unit="relative",
@@ -156,8 +156,3 @@ def _near(order: float) -> Rule:
 
 def _fitted(order: statistics.Order, **rest: Any) -> Claim:
     return Claim(ours=order.value, low=order.low, high=order.high, **rest)
-
-
-def _exact(value: Any, **rest: Any) -> Claim:
-    """The claim on a number without sampling error."""
-    return Claim(ours=float(value), low=float(value), high=float(value), **rest)

@@ -8,7 +8,6 @@ short while it is read is an error of one line, not the end of the process.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import io
@@ -90,18 +89,14 @@ def npy_shards(folder: str | os.PathLike, split: str = "train") -> NpyShards:
     field = _field(root, split)
     paths = shard_files(root, split, f"_{field}.npy")
     opened: list[Shard] = []
-    with contextlib.ExitStack() as files:  # closed if one of them will not do
-        for path in paths:
-            opened.append(_open(path, FIELDS[field]))
-            files.enter_context(opened[-1].file)
-            if (opened[-1].row, opened[-1].dtype) != (opened[0].row, opened[0].dtype):
-                raise DataError(
-                    f"{path}: rows are {opened[-1].dtype} of shape {opened[-1].row}, those of "
-                    f"{paths[0].name} {opened[0].dtype} of {opened[0].row}"
-                )
-        labels = _labels(root, split, field, opened)
-        files.pop_all()
-    return NpyShards(root, split, tuple(opened), labels)
+    for path in paths:
+        opened.append(_open(path, FIELDS[field]))
+        if (opened[-1].row, opened[-1].dtype) != (opened[0].row, opened[0].dtype):
+            raise DataError(
+                f"{path}: rows are {opened[-1].dtype} of shape {opened[-1].row}, those of "
+                f"{paths[0].name} {opened[0].dtype} of {opened[0].row}"
+            )
+    return NpyShards(root, split, tuple(opened), _labels(root, split, field, opened))
 
 
 def _field(root: Path, split: str) -> str:
@@ -125,18 +120,6 @@ def _open(path: Path, types: tuple[str, ...], rank: int = 2) -> Shard:
     """A file whose header is sound and fits its size; the rows stay unread."""
     try:
         file = _File(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({one_line(error.strerror)})") from error
-    with contextlib.ExitStack() as files:
-        files.enter_context(file)
-        shard = _described(path, file, types, rank)
-        files.pop_all()
-    return shard
-
-
-def _described(path: Path, file: io.FileIO, types: tuple[str, ...], rank: int) -> Shard:
-    """The shard of an open file, by its header."""
-    try:
         version = np.lib.format.read_magic(file)
         header = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -182,7 +165,7 @@ def _labels(root: Path, split: str, field: str, shards: list[Shard]) -> np.ndarr
     integers = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
     pieces = []
     for path, shard in zip(paths, shards):
-        _open(path, integers, rank=1).file.close()
+        _open(path, integers, rank=1)
         values = np.load(path, allow_pickle=False)
         if values.shape != (shard.length,):
             raise DataError(f"{path}: labels of shape {values.shape}, rows: {shard.length}")

@@ -93,12 +93,7 @@ def _all(function):
     return mapped
 
 
-@_map.def_impl
-def _compute(x, kernel, *, before):
-    return _compiled(x, kernel, before=before)
-
-
-_compiled = jax.jit(_all(_plain), static_argnames="before")
+_map.def_impl(jax.jit(_all(_plain), static_argnames="before"))
 mlir.register_lowering(_map, mlir.lower_fun(_all(_plain), multiple_results=False))
 
 

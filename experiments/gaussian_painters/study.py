@@ -1,8 +1,7 @@
 """Do nets paint like a Gaussian: the parts of the study and their order.
 
-    exact   `exact`: closed forms, power-law Gaussians, clouds of points
-    nets    `nets`: pictures, trained nets, fitted laws; then
-            `fields` (explained variance, ranks), `paths`
+    exact   closed forms, power-law Gaussians, clouds of points
+    nets    pictures, trained nets, fitted laws; then `fields` (explained variance, ranks), `paths`
             (paths, end samples, kicks) and `teleport`
 
 Sources: Wang & Vastola (2023), arXiv 2303.02490; (2024), arXiv 2412.09726.
