@@ -97,17 +97,21 @@ def points(ax: Axes, x: Any, values: Any, label: str | None = None, **marks: Any
     ax.errorbar(x, mean, yerr=np.stack([mean - low, high - mean]), label=label, **(look | marks))
 
 
-def paper_value(ax: Axes, value: float, label: str = "paper", axis: str = "y") -> None:
-    """Draw a dashed grey line at the paper's value, with its label at the end of the line."""
+def paper_value(
+    ax: Axes, value: float, label: str = "paper", axis: str = "y", start: bool = False
+) -> None:
+    """Draw a dashed grey line at the paper's value, its label beside it at its end or `start`."""
     look: dict[str, Any] = {"color": GREY, "linestyle": "--", "linewidth": 1.0, "zorder": 0}
+    text: dict[str, Any] = {"color": GREY, "fontsize": 8, "textcoords": "offset points"}
+    along = 0.0 if start else 1.0
     if axis == "y":
         ax.axhline(value, **look)
-        place, where, turn = (1.0, value), ax.get_yaxis_transform(), 0
+        ax.annotate(label, (along, value), xycoords=ax.get_yaxis_transform(), xytext=(0, 1),
+                    ha="left" if start else "right", va="bottom", **text)  # fmt: skip
     else:
         ax.axvline(value, **look)
-        place, where, turn = (value, 1.0), ax.get_xaxis_transform(), 90
-    ax.text(*place, label, transform=where, color=GREY, fontsize=8, ha="right",
-            va="bottom" if axis == "y" else "top", rotation=turn)  # fmt: skip
+        ax.annotate(label, (value, along), xycoords=ax.get_xaxis_transform(), xytext=(-2, 0),
+                    ha="right", va="bottom" if start else "top", rotation=90, **text)  # fmt: skip
 
 
 def panel_labels(axes: Iterable[Axes]) -> None:

@@ -199,7 +199,7 @@ def collapse(run: Record):
         style.points(axes[1, 0], ratios * d, shares["score"][i].T, **look)
         style.points(axes[1, 1], ratios, shares["new"][i].T, **look)
         style.points(axes[1, 1], ratios, shares["placed"][i].T, **{**look, "linestyle": ":"})
-    style.paper_value(axes[0, 1], 60, "paper: 1 from 60", axis="x")
+    style.paper_value(axes[0, 1], 60, "paper: 1 from 60", axis="x", start=True)
     for ax, label in ((axes[0, 1], "new and in place"), (axes[1, 0], "new and in place")):
         ax.set_ylabel(f"samples {label}")
     axes[1, 1].set_ylabel("samples new; in place")
