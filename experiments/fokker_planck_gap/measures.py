@@ -25,7 +25,7 @@ def points(config, schedule, law: int, key: jax.Array) -> dict[str, jax.Array]:
     times, times outermost; dsm: x0, noise and times of the denoising loss; small: of p_t at the
     times of the score equation.
     """
-    s, keys = config.measures, jax.random.split(key, 6)
+    s, keys = config.measures, jax.random.split(key, 7)
     end, width = schedule.end_time, config.collocation.half_width
     noised_t, small_t = residual_times(config), score_times(config)
     # Of the times of the loss, those above EARLIEST: a Beta(1, 2) law cut off below is one again.
@@ -36,7 +36,7 @@ def points(config, schedule, law: int, key: jax.Array) -> dict[str, jax.Array]:
         **_noised(schedule, law, keys[3], "noised", noised_t, s.num_each),
         **_noised(schedule, law, keys[4], "small", small_t, s.num_each),
         "x0": data.draw(law, keys[5], s.num_dsm),
-        "eps": jax.random.normal(jax.random.fold_in(keys[5], 1), (s.num_dsm, 2)),
+        "eps": jax.random.normal(keys[6], (s.num_dsm, 2)),
         "dsm_t": dsm_t,
     }
 

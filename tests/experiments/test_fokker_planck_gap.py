@@ -139,6 +139,22 @@ def normal_net(drift):
 
 
 @pytest.mark.slow
+def test_noise_and_data_of_the_denoising_loss_are_independent():
+    """A correlation of 20,000 pairs is a normal number of variance 1 / 20,000: five of them."""
+    config, nearest = configs.get_config("default"), lambda x: np.square(x - data.MODES).sum(-1)
+    for law, name in enumerate(data.SETS):
+        at = measures.points(config, SCHEDULE, law, jax.random.key(0))
+        x0, eps = np.asarray(at["x0"]), np.asarray(at["eps"])
+        within = {  # what is drawn last of each law
+            "mixture": x0 - data.MODES[nearest(x0[:, None]).argmin(1)],
+            "rings": np.linalg.norm(x0, axis=1, keepdims=True),
+            "checkerboard": (x0 + 3) % data.SIDE,
+        }[name]
+        for part in (x0, within):
+            correlation = np.corrcoef(part.T, eps.T)[: part.shape[1], part.shape[1] :]
+            assert np.abs(correlation).max() < 5 / np.sqrt(len(x0))
+
+
 def test_a_constant_of_each_time_shows_in_the_residual_and_not_in_its_spatial_part():
     """Float32 leaves 1e-3 of a residual whose terms are of the order 10."""
     config = configs.get_config("smoke")
