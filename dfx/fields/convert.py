@@ -12,12 +12,11 @@ in `dfx.schedules.schedule`. The pairs hold for the coupling in which x0 and eps
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError, choose
-from dfx.schedules.schedule import Level
+from dfx.schedules.schedule import Level, check_mean, is_known
 
 #: The spread of the data that the preconditioned net output "edm" supposes (Karras et al. 2022,
 #: table 1).
@@ -86,10 +85,8 @@ def convert(value, x, level: Level, source: str, target: str, y=None):
     if source == target:
         return value
     _check_shape(level, x)
-    _check_mean(level, y)
-    with np.errstate(invalid="ignore"):
-        det = level.alpha * s - level.sigma * c
-    _check_regular(det, level, source, target)
+    check_mean(level.beta, y, "the conversion")
+    det = check_regular(level, source, target)
     of_x = (c_new * s - s_new * c) / det
     of_value = (level.alpha * s_new - level.sigma * c_new) / det
     if y is not None:
@@ -99,16 +96,28 @@ def convert(value, x, level: Level, source: str, target: str, y=None):
     return result if y is None else result + _mean_part(target, level, x, y)
 
 
+def check_regular(level: Level, source: str, target: str):
+    """Return det, or raise PersonError where it is known to be 0 or not finite."""
+    c, s = pair(source, level)
+    with np.errstate(invalid="ignore"):
+        det = level.alpha * s - level.sigma * c
+    if is_known(det):
+        bad = ~np.isfinite(np.asarray(det)) | (np.asarray(det) == 0)
+        if bad.any():
+            t = np.broadcast_to(np.asarray(level.t), bad.shape)[bad].flat[0]
+            raise PersonError(
+                f"{source} does not determine {target} at t = {t:g}: the equations for x0 and eps "
+                "are singular there; keep the times away from this end of the schedule"
+            )
+    return det
+
+
 def _mean_part(prediction, level, x, y):
     return _like(level.beta_dot, x) * y if prediction == "velocity" else 0.0
 
 
 def _like(coefficient, x):
     return jnp.asarray(coefficient, jnp.result_type(x))
-
-
-def _concrete(*values) -> bool:
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
 
 
 def _check_shape(level, x):
@@ -122,20 +131,3 @@ def _check_shape(level, x):
                 f"a level of shape {np.shape(entry)} does not broadcast against x of shape "
                 f"{np.shape(x)}: make it by schedule.at(t, x.ndim)"
             )
-
-
-def _check_mean(level, y):
-    if y is None and _concrete(level.beta) and np.any(np.asarray(level.beta) != 0):
-        raise PersonError("this schedule has a mean term (beta is not 0): give y to the conversion")
-
-
-def _check_regular(det, level, source, target):
-    if not _concrete(det):
-        return
-    bad = ~np.isfinite(np.asarray(det)) | (np.asarray(det) == 0)
-    if bad.any():
-        t = np.broadcast_to(np.asarray(level.t), bad.shape)[bad].flat[0]
-        raise PersonError(
-            f"{source} does not determine {target} at t = {t:g}: the equations for x0 and eps are "
-            "singular there; keep the times away from this end of the schedule"
-        )

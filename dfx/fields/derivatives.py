@@ -51,7 +51,7 @@ def jacobian(f, x):
             [0., 2.]]], dtype=float32)
     """
     columns = slopes(f, x, unit_vectors(x).vectors)
-    return jnp.moveaxis(columns.reshape(*columns.shape[:2], -1), 1, 2)
+    return jnp.moveaxis(columns.reshape(*columns.shape[:2], columns.shape[1]), 1, 2)
 
 
 def divergence(f, x, key=None, num_probes: int = 1, probe: str = "rademacher"):
@@ -144,7 +144,8 @@ def total(term: Callable, along: Directions, chunk: int):
 
     def part(block: Directions):
         values = jax.vmap(term)(block.vectors)
-        return jnp.tensordot(jnp.asarray(block.weights, values.dtype), values, 1)
+        weights = jnp.asarray(block.weights, values.dtype)
+        return jnp.tensordot(weights, values, 1, precision="highest")
 
     count = len(along.weights)
     if count <= chunk:
@@ -160,7 +161,7 @@ def total(term: Callable, along: Directions, chunk: int):
 
 def dot(a, b):
     """Return the sum over the entries of each sample of a b, shape (n,), n that of b."""
-    return jnp.sum((a * b).reshape(b.shape[0], -1), axis=1)
+    return jnp.sum((a * b).reshape(b.shape[0], math.prod(b.shape[1:])), axis=1)
 
 
 def over_points(values: Callable, f, x, shared: int, chunk: int | None):
@@ -178,7 +179,7 @@ def over_points(values: Callable, f, x, shared: int, chunk: int | None):
         return values(x, chunk)
     rows = rows_at_once(f, x)
     if not (shared and is_pointwise(f)):
-        return values(x, max(1, rows // len(x)))
+        return values(x, max(1, rows // max(1, len(x))))
     one = lambda x: jax.tree.map(lambda a: a[0], values(x[None], rows))  # noqa: E731
     return by_blocks(jax.vmap(one), x, rows // shared)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.schedules.derived import diffusion, drift_coefficient, mean_drift
-from dfx.schedules.schedule import Level, expand, numpy_or_jax
+from dfx.schedules.schedule import Level, check_mean, expand, is_known, numpy_or_jax
 
 
 class Equation(NamedTuple):
@@ -50,8 +50,7 @@ def at(schedule, x, t, y=None) -> Equation:
     level, rate, f, noise, pull = jax.tree.map(
         lambda a: jnp.asarray(a, x.dtype), _coefficients(schedule, t)
     )
-    if y is None and _known(level.beta) and np.asarray(level.beta).any():
-        raise PersonError("this schedule has a mean term (beta is not 0): give y to the residual")
+    check_mean(level.beta, y, "the residual")
     drift = jnp.broadcast_to(f * x if y is None else f * x + pull * y, x.shape)
     return Equation(f, drift, 0.5 * noise, level, rate)
 
@@ -103,21 +102,17 @@ def check_potential(potential: Callable, x, level: Level) -> None:
 def check_finite(eq: Equation) -> None:
     """Raise PersonError where f or g^2 is known to be infinite: where alpha = 0."""
     for value in (eq.f, eq.half_noise):
-        if _known(value) and not np.isfinite(np.asarray(value)).all():
+        if is_known(value) and not np.isfinite(np.asarray(value)).all():
             times = np.ravel(eq.level.t)
             raise PersonError(f"t = {times}: f or g^2 is infinite there: keep away from the ends")
 
 
 def check_noise(eq: Equation) -> None:
     """Raise PersonError where sigma is known to be zero: there is no score."""
-    if _known(eq.level.sigma) and not (np.asarray(eq.level.sigma) > 0).all():
+    if is_known(eq.level.sigma) and not (np.asarray(eq.level.sigma) > 0).all():
         raise PersonError(f"t = {np.ravel(eq.level.t)}: sigma must be positive for a score")
 
 
 def sum_entries(value, x):
     """Return the sum over the entries of each sample of what broadcasts against x, shape (n,)."""
     return jnp.sum(jnp.broadcast_to(value, x.shape).reshape(x.shape[0], -1), axis=1)
-
-
-def _known(value) -> bool:
-    return not isinstance(value, jax.core.Tracer)

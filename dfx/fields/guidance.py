@@ -18,7 +18,6 @@ laws.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +31,10 @@ from dfx.pytree import pytree
 from dfx.schedules.schedule import Level
 
 VARIABLES = ("noise", "half_log_snr")
+
+#: Noise levels within this share above an end of an interval count as the end itself: more than
+#: float32 rounds them, less than two neighbours of a grid differ by.
+SAME_NOISE = 1e-4
 
 
 @pytree
@@ -60,7 +63,8 @@ class Guided:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """`guided` where low < sigma / alpha <= high, `plain` elsewhere; made by `interval`."""
+    """`guided` where low < sigma / alpha <= high, `plain` elsewhere; made by `interval`, which
+    moves the ends up by what rounding may add to a level."""
 
     guided: Callable
     plain: Callable
@@ -168,9 +172,10 @@ def interval(
 
     Args:
       guided, plain: fields; plain is usually the conditional one. Of a tuple the denoiser is taken.
-      low, high: the ends, low < high; high = inf leaves the noisy side open.
-      variable: "noise" or "half_log_snr". An end that is to fall on a grid point is best given as
-        noise: the logarithm rounds.
+      low, high: the ends, low < high; high = inf leaves the noisy side open. A noise level that is
+        above one of them by less than 1e-4 of itself counts as equal, so that an end may be a level
+        of the grid.
+      variable: "noise" or "half_log_snr".
 
     Raises:
       PersonError: unknown variable, or ends that are not ordered.
@@ -182,8 +187,10 @@ def interval(
     if not low < high or (variable == "noise" and high <= 0):
         raise PersonError(f"low = {low}, high = {high}: low must be below high, noise is positive")
     if variable == "half_log_snr":
-        low, high = math.exp(-high), math.exp(-low)
-    return Interval(as_pytree(guided), as_pytree(plain), low, high)
+        with np.errstate(over="ignore"):  # to an open side
+            low, high = np.exp(-high), np.exp(-low)
+    ends = ((1 + SAME_NOISE) * end for end in (low, high))
+    return Interval(as_pytree(guided), as_pytree(plain), *ends)
 
 
 def classifier(field: Callable, log_likelihood: Callable, weight=1.0) -> Classified:

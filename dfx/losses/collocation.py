@@ -16,6 +16,7 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.losses import times
 from dfx.schedules import Schedule, marginal_sample
+from dfx.schedules.schedule import check_mean
 
 
 def beta(schedule: Schedule, start: float = 0.0, end: float | None = None, power: float = 2.0):
@@ -24,7 +25,7 @@ def beta(schedule: Schedule, start: float = 0.0, end: float | None = None, power
     Power 1 is uniform, 2 the law of Deveney et al. 2023, which favours the data.
 
     Raises:
-      PersonError: not 0 <= start < end <= end_time, or a power that is not positive.
+      PersonError: not 0 <= start < end <= end_time, or a power that is not positive and finite.
     """
     times.check_positive("power", power)
     uniform = times.uniform(schedule, start, end)
@@ -38,7 +39,11 @@ def noised(key, x0, level, y=None):
 
 
 def box(low, high) -> Callable:
-    """Return the uniform law on the box [low, high]; both broadcast against one sample."""
+    """Return the uniform law on the box [low, high]; both broadcast against one sample.
+
+    Raises:
+      PersonError: low is not below high.
+    """
     if not np.all(np.asarray(low) < np.asarray(high)):
         raise PersonError(f"box from {low} to {high}: low must be below high")
 
@@ -82,20 +87,19 @@ class Collocation:
         """Return (key, x0, cond, y) -> (x, t, cond, y).
 
         Raises:
-          PersonError: an unknown time sampler, at once; a schedule with a mean term and no y.
+          PersonError: an unknown time sampler or no points, at once; a schedule with a mean term
+            and no y, at the first call.
         """
         draw_times = self.time_sampler
         if isinstance(draw_times, str):
             is_beta = draw_times == "beta"
             draw_times = beta(schedule) if is_beta else times.make(draw_times, schedule)
         end = schedule.at(schedule.end_time)
-        has_mean = not isinstance(end.beta, jax.core.Tracer) and bool(np.any(end.beta))
         if self.num_points is not None and self.num_points < 1:
             raise PersonError(f"num_points = {self.num_points}: at least 1 is needed")
 
         def draw(key, x0, cond, y):
-            if has_mean and y is None:
-                raise PersonError(f"{type(schedule).__name__} has a mean term: give y to the loss")
+            check_mean(end.beta, y, "the loss")
             key_t, key_x = jax.random.split(key)
             n = len(x0) if self.num_points is None else self.num_points
             index = jnp.arange(n) % len(x0)

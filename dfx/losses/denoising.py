@@ -15,13 +15,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from dfx.errors import PersonError
 from dfx.fields import net_time, pair
 from dfx.losses import times
 from dfx.losses import weighting as weightings
 from dfx.schedules import Level, Schedule, marginal_sample, marginal_velocity
+from dfx.schedules.schedule import check_mean
 
 
 def denoising(
@@ -111,11 +110,9 @@ def _squared_errors(net, schedule, prediction, weighting, time):
     weigh = weightings.make(weighting) if isinstance(weighting, str) else weighting
     end = schedule.at(schedule.end_time)
     pair(prediction, end)  # an unknown prediction stops here, before anything is compiled
-    has_mean = not isinstance(end.beta, jax.core.Tracer) and bool(np.any(end.beta))
 
     def errors(params, x0, eps, t, cond, y):
-        if has_mean and y is None:
-            raise PersonError(f"{type(schedule).__name__} has a mean term: give y to the loss")
+        check_mean(end.beta, y, "the loss")
         level = schedule.at(t, x0.ndim)
         x = marginal_sample(x0, eps, level, y)
         seen = net_time(level.t if time is None else time(level), x)

@@ -170,7 +170,8 @@ class MeanReverting(Schedule):
 
     With theta = -alpha_dot / alpha this is dx = theta (y - x) dt + g dw, an Ornstein-Uhlenbeck
     process when `base` is VP. Its noise is `noise_scale` times that of `base`: the stationary
-    deviation of IR-SDE. Times as for `base`.
+    deviation of IR-SDE. Times as for `base`. In float32 beta is rounded by 6e-8 of 1, not of
+    itself.
 
     Source: Luo et al. 2023 (IR-SDE), section 3.
     """
@@ -187,6 +188,10 @@ class MeanReverting(Schedule):
 
     def beta(self, t):
         return 1 - self.base.alpha(t)
+
+    # Both: the one that the base writes down is smooth where the other is not.
+    def sigma(self, t):
+        return self.noise_scale * self.base.sigma(t)
 
     def variance(self, t):
         return self.noise_scale**2 * self.base.variance(t)

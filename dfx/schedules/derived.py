@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfx.schedules.schedule import Level, Schedule, numpy_or_jax
+from dfx.errors import PersonError
+from dfx.schedules.schedule import Level, Schedule, check_mean, numpy_or_jax
 
 #: Halvings of [0, end_time] before the Newton step: times down to 1e-12 end_time are then found to
 #: 1e-7 of themselves, and the Newton step squares that error.
@@ -81,8 +82,13 @@ def marginal_sample(x0, eps, level: Level, y=None):
       x0: clean data, shape (n, *sample); its dtype is the result's.
       eps: standard normal noise, same shape.
       level: from `schedule.at(t, x0.ndim)`.
-      y: endpoint of the mean term, broadcasting against x0; None is zero.
+      y: endpoint of the mean term, broadcasting against x0; needed where beta is not zero.
+
+    Raises:
+      PersonError: x0 is not floating, or a mean term without y.
     """
+    _check_clean(x0)
+    check_mean(level.beta, y, "marginal_sample")
     level = level.astype(x0.dtype)
     x = level.alpha * x0 + level.sigma * eps
     return x if y is None else x + level.beta * y
@@ -90,9 +96,16 @@ def marginal_sample(x0, eps, level: Level, y=None):
 
 def marginal_velocity(x0, eps, level: Level, y=None):
     """Return d x_t / dt = alpha_dot x0 + beta_dot y + sigma_dot eps; see `marginal_sample`."""
+    _check_clean(x0)
+    check_mean(level.beta_dot, y, "marginal_velocity")
     level = level.astype(x0.dtype)
     velocity = level.alpha_dot * x0 + level.sigma_dot * eps
     return velocity if y is None else velocity + level.beta_dot * y
+
+
+def _check_clean(x0):
+    if not jnp.issubdtype(x0.dtype, jnp.floating):
+        raise PersonError(f"x0 must be floating, not {x0.dtype}: the level would be rounded to it")
 
 
 @numpy_or_jax

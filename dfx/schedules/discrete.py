@@ -18,7 +18,7 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.pytree import pytree
 from dfx.schedules.continuous import one_minus_exp
-from dfx.schedules.schedule import Schedule
+from dfx.schedules.schedule import Schedule, is_known
 
 
 # An array field has no truth value, so records compare by identity.
@@ -97,15 +97,17 @@ def ddpm_table(betas) -> DiscreteVP:
 
     Source: Ho et al. 2020, equation 4.
     """
-    if isinstance(betas, jax.Array):
-        return _table(betas, jnp)
-    betas = np.asarray(betas, np.float64)
+    xp = jnp if isinstance(betas, jax.Array) else np
+    betas = betas if xp is jnp else np.asarray(betas, np.float64)
     if betas.ndim != 1 or betas.size == 0:
         raise PersonError(f"betas must be one row of numbers, got shape {betas.shape}")
-    wrong = np.flatnonzero(~((betas > 0) & (betas < 1)))
-    if wrong.size:
-        raise PersonError(f"betas must lie in (0, 1), got betas[{wrong[0]}] = {betas[wrong[0]]:g}")
-    return _table(betas, np)
+    if is_known(betas):
+        values = np.asarray(betas)
+        wrong = np.flatnonzero(~((values > 0) & (values < 1)))
+        if wrong.size:
+            first = wrong[0]
+            raise PersonError(f"betas must lie in (0, 1), got betas[{first}] = {values[first]:g}")
+    return _table(betas, xp)
 
 
 def discrete_linear(

@@ -1,9 +1,9 @@
 """Time grids: the times a sampler visits, from the noise to the data.
 
 A grid of n steps is a strictly decreasing float64 NumPy array of n + 1 times. A solver takes
-neighbours of it as pairs (from, to) and knows nothing of schedules. Each function says where its
-grid starts and ends. All raise PersonError if n is not a positive whole number or if an argument
-lies outside the range that its docstring gives.
+neighbours of it as pairs (from, to), and never asks how they were chosen. Each function says where
+its grid starts and ends. All raise PersonError if n is not a positive whole number or if an
+argument lies outside the range that its docstring gives.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from dfx.errors import PersonError, call
 from dfx.schedules.derived import log_snr, t_of_log_snr
 from dfx.schedules.discrete import DiscreteVP
 from dfx.schedules.schedule import Schedule
+from dfx.schedules.zero_snr import RescaledTable
+
+#: Schedules with indices.
+Table = DiscreteVP | RescaledTable
 
 
 def uniform(schedule: Schedule, n: int, start: float | None = None, end: float = 0.0) -> np.ndarray:
@@ -108,7 +112,7 @@ def karras(
     return np.append(t_of_log_snr(schedule, -2 * np.log(levels)), 0.0)
 
 
-def leading(schedule: DiscreteVP, n: int, offset: int = 0) -> np.ndarray:
+def leading(schedule: Table, n: int, offset: int = 0) -> np.ndarray:
     """Return the times of the table indices i k + offset, i = n-1 to 0, k = T // n, then the data.
 
     It starts about k steps short of the end of the table, where some signal is left.
@@ -127,18 +131,19 @@ def leading(schedule: DiscreteVP, n: int, offset: int = 0) -> np.ndarray:
     return _times(schedule, np.arange(n)[::-1] * stride + offset)
 
 
-def trailing(schedule: DiscreteVP, n: int) -> np.ndarray:
+def trailing(schedule: Table, n: int) -> np.ndarray:
     """Return the times of the table indices round(T - i T/n) - 1 for i = 0 to n-1, then the data.
 
-    It starts at the end of the table, t = 1.
+    It starts at the end of the table, t = 1: with no signal left on a `zero_terminal_snr` table, as
+    the source has it.
 
-    Source: Lin et al. 2023, table 2.
+    Source: Lin et al. 2023, table 2 and section 3.3.
     """
     length = _check_table(schedule, n)
     return _times(schedule, np.round(length - np.arange(n) * (length / n)) - 1)
 
 
-def linspace(schedule: DiscreteVP, n: int) -> np.ndarray:
+def linspace(schedule: Table, n: int) -> np.ndarray:
     """Return the times of n equally spaced, rounded table indices from T-1 to 0, then the data.
 
     It starts at the end of the table, t = 1, and has at least 2 steps.
@@ -178,7 +183,7 @@ def _even(forward, inverse, start: float, end: float, n: int) -> np.ndarray:
     return grid
 
 
-def _times(schedule: DiscreteVP, indices: np.ndarray) -> np.ndarray:
+def _times(schedule: Table, indices: np.ndarray) -> np.ndarray:
     return np.append(schedule.time_of_index(indices.astype(np.float64)), 0.0)
 
 
@@ -207,7 +212,7 @@ def _check_numbers(**values) -> None:
 
 def _check_table(schedule, n) -> int:
     _check_steps(n)
-    if not isinstance(schedule, DiscreteVP):
+    if not isinstance(schedule, Table):
         raise PersonError(f"this grid needs a discrete table such as 'ddpm', got {schedule!r}")
     if n > schedule.num_steps:
         raise PersonError(f"{n} steps are more than the {schedule.num_steps} levels of the table")

@@ -27,6 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfx.errors import PersonError
+
 
 class Level(NamedTuple):
     """A noise level: a time with the coefficients of x_t and their derivatives per unit time.
@@ -194,6 +196,17 @@ def _as_jax(leaf):
     0.10 keeps what it has made of an array by the identity of the array.
     """
     return jnp.asarray(np.array(leaf)) if isinstance(leaf, np.ndarray) else leaf
+
+
+def is_known(tree) -> bool:
+    """Return whether the numbers of a tree can be looked at: none is that of a trace."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_mean(beta, y, where: str) -> None:
+    """Raise PersonError if y is None, but beta (or its derivative) is known not to be 0."""
+    if y is None and is_known(beta) and np.any(np.abs(np.asarray(beta)) > 0):
+        raise PersonError(f"this schedule has a mean term (beta is not 0): give y to {where}")
 
 
 def _holds_jax(tree) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from dfx.errors import PersonError
 from dfx.pytree import pytree
 from dfx.schedules.discrete import DiscreteVP, check_length, ddpm_table, place_in_table
 from dfx.schedules.schedule import Schedule
@@ -56,7 +57,11 @@ class RescaledTable(Schedule):
         return loss * (2 - loss)
 
     def _both(self, t):
-        """Alpha, with its digits near the noise and 0 at the end, and 1 - alpha near the data."""
+        """Alpha, with its digits near the noise and 0 at the end, and 1 - alpha near the data.
+
+        In float32 a time is rounded by up to 6e-5 of a step of 1000: within the last step, where
+        alpha falls to 0, by more and more of what is left.
+        """
         step, share = place_in_table(t, self.num_steps)
         signal, rise, loss = (
             jnp.asarray(table, t.dtype) for table in (self.signal, self.signal_step, self.loss)
@@ -71,8 +76,13 @@ def zero_terminal_snr(table: DiscreteVP) -> RescaledTable:
 
     The first entry stays. At the end eps tells nothing of x0: predict v or x0.
 
+    Raises:
+      PersonError: the schedule is no `DiscreteVP`, or has a single level: nothing would be left.
+
     Source: Lin, Liu, Li & Yang 2023, algorithm 1.
     """
+    if not isinstance(table, DiscreteVP) or table.num_steps < 2:
+        raise PersonError(f"a discrete table of at least 2 levels is needed, got {table!r}")
     log_alpha = np.asarray(table.log_alpha, np.float64)
     first, last = np.exp(log_alpha[1]), np.exp(log_alpha[-1])
     factor = first / (first - last)

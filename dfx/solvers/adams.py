@@ -19,8 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
-from dfx.solvers.runge_kutta import check_noisy, check_start, euler_step, stacked
-from dfx.solvers.steps import ends_clean, pairs, record
+from dfx.solvers.runge_kutta import stacked
+from dfx.solvers.steps import (
+    check_noisy,
+    check_start,
+    ends_clean,
+    euler_step,
+    noise_of,
+    pairs,
+    record,
+)
 from dfx.solvers.tableau import Tableau
 
 #: Highest number of evaluations in a step; beyond it the weights grow faster than the error falls.
@@ -67,7 +75,7 @@ def lms(schedule, grid, order: int = 4) -> Tableau:
     places: list = []
     for s, t in pairs(levels):
         if clean and t is levels[-1]:
-            return r.tableau(euler_step(r, x, s, t))
+            return r.tableau(euler_step(r.at(x, s), t))
         old = [r.at(x, s).eps, *old][:order]
         places = [noise_of(s), *places][:order]
         x = t.alpha * (x / s.alpha + weighted(sigma_weights(places, noise_of(t)), old))
@@ -111,11 +119,6 @@ def deis_tab(schedule, grid, order: int = 4) -> Tableau:
     return r.tableau(x)
 
 
-def noise_of(level):
-    """Return S = sigma / alpha."""
-    return level.sigma / level.alpha
-
-
 def weighted(weights, evaluations):
     """Return sum_j w_j eps_hat_j."""
     return sum(w * e for w, e in zip(weights, evaluations))
@@ -139,7 +142,8 @@ def fixed_weights(places: list, end) -> list:
 
 def check_order(order: int, most: int = MAX_ORDER) -> None:
     """Refuse an order that is not a whole number from 1 to `most`."""
-    if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= most:
+    whole = isinstance(order, int | np.integer) and not isinstance(order, bool)
+    if not whole or not 1 <= order <= most:
         raise PersonError(f"order = {order!r}: must be a whole number from 1 to {most}")
 
 

@@ -25,7 +25,8 @@ import numpy as np
 from dfx.errors import PersonError, choose
 from dfx.fields.field import as_pytree, denoiser
 from dfx.schedules.derived import t_of_log_snr
-from dfx.schedules.schedule import expand
+from dfx.schedules.schedule import check_mean, expand
+from dfx.solvers.checks import as_points
 
 #: Name -> explicit Runge-Kutta method with an embedded error estimate, by its name in diffrax.
 METHODS = {"bosh3": "Bosh3", "dopri5": "Dopri5", "dopri8": "Dopri8", "tsit5": "Tsit5"}
@@ -103,13 +104,15 @@ def sample_adaptive(
       for the last x0_hat.
 
     Raises:
-      PersonError: equal or impossible times, tolerances that are not positive, unknown method.
+      PersonError: x not floating, equal or impossible times, tolerances that are not positive,
+        unknown method, a mean term without y.
 
     Source: Song et al. 2021 (score SDE), appendix D.4; Dormand & Prince 1980; Salimans & Ho 2022,
     appendix D (the angle).
     """
     check_options(rtol, atol, method, last_noise)
-    span, clean = angles(schedule, start, end, last_noise)
+    check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
+    x, (span, clean) = as_points(x), angles(schedule, start, end, last_noise)
     shared = (schedule, as_pytree(field), y)
     plan = Plan(method, max_steps)
     return _sample(shared, x, span, (rtol, atol), plan=plan, clean=clean)

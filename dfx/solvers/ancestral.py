@@ -5,8 +5,7 @@ from __future__ import annotations
 from dfx.errors import PersonError
 from dfx.solvers.ddim import renoised
 from dfx.solvers.phi import ddim_step, shrink
-from dfx.solvers.runge_kutta import check_start
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.solvers.steps import check_start, ends_clean, namespace, pairs, record, root
 from dfx.solvers.tableau import Tableau
 
 
@@ -74,5 +73,5 @@ def reverse_diffusion(schedule, grid) -> Tableau:
         ready = (t.sigma == 0) & (fresh > 0)  # a token that ends here, before others
         of_x = xp.where(ready, 0.0, 2 - a - fresh)
         x = of_x * x + xp.where(ready, 1.0, fresh * s.alpha) * x0
-        x = x + xp.where(ready, 0.0, s.sigma * xp.sqrt(fresh)) * r.noise()
+        x = x + xp.where(ready, 0.0, s.sigma * root(fresh)) * r.noise()
     return r.tableau(x)

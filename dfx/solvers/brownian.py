@@ -16,14 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
+from dfx.fields.field import STATIC
 from dfx.pytree import pytree
 from dfx.solvers.noise import START_ROW, draw
 
 #: How far, relative to its length, a time may be from one of the finest grid and still be that one.
 ROUNDING = 1e-9
-
-#: Marks a part of a record that belongs to the compiled program instead of its arguments.
-STATIC = {"static": True}
 
 
 @pytree

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dfx.errors import PersonError
+from dfx.solvers.phi import shrink
 from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
 from dfx.solvers.tableau import Tableau
 
@@ -42,7 +43,7 @@ def cfgpp(schedule, grid, order: int = 1) -> Tableau:
         e = r.at(x, s)
         guided, plain = e.out(0), e.out(1)
         kept = ratio(t.sigma, s.sigma)
-        share = ratio(s.alpha * t.sigma, t.alpha * s.sigma)  # e^-h
+        share = shrink(s, t)  # e^-h
         with np.errstate(divide="ignore"):
             h = -xp.log(share)
         # A token that stands still (h = 0) must not be guided: the guidance of a step has no limit.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfx.errors import PersonError
 from dfx.solvers.phi import ddim_step, shrink
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.solvers.steps import ends_clean, namespace, pairs, record, root
 from dfx.solvers.tableau import Tableau
 
 
@@ -43,6 +43,8 @@ def renoised(schedule, grid, eta: float) -> Tableau:
         if eta == 0 or (clean and t is levels[-1]):
             x = ddim_step(x, x0, s, t)
             continue
-        share = xp.minimum(1.0, eta**2 * (1 - shrink(s, t) ** 2))  # std^2 / sigma_t^2
-        x = ddim_step(x, x0, s, t, xp.sqrt(1 - share)) + xp.sqrt(share) * t.sigma * r.noise()
+        down = shrink(s, t)
+        share = xp.minimum(1.0, eta**2 * (1 - down**2))  # std^2 / sigma_t^2
+        kept = down if eta == 1 else root(1 - share)  # the same, but smooth where alpha_s = 0
+        x = ddim_step(x, x0, s, t, kept) + root(share) * t.sigma * r.noise()
     return r.tableau(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfx.errors import PersonError
 from dfx.solvers.phi import shrink
-from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
+from dfx.solvers.steps import ends_clean, pairs, ratio, record, root
 from dfx.solvers.tableau import Tableau
 
 VARIANCES = ("small", "large")
@@ -34,13 +34,13 @@ def ddpm(schedule, grid, variance: str = "small") -> Tableau:
     if variance not in VARIANCES:
         raise PersonError(f"variance = {variance!r}: allowed are {', '.join(VARIANCES)}")
     r, levels = record(schedule, grid)
-    xp, clean = namespace(levels), ends_clean(levels)
+    clean = ends_clean(levels)
     x = r.start
     for s, t in pairs(levels):
         x0 = r.at(x, s).x0
         kept = shrink(s, t)  # a sigma_t / sigma_s
         fresh = 1 - kept**2  # beta / sigma_s^2
-        std = (t.sigma if variance == "small" else s.sigma) * xp.sqrt(fresh)
+        std = (t.sigma if variance == "small" else s.sigma) * root(fresh)
         x = kept * ratio(t.sigma, s.sigma) * x + t.alpha * fresh * x0
         if clean and t is levels[-1]:
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfx.errors import PersonError
 from dfx.solvers.phi import correction, ddim_step, gap, moments, order_of_step
-from dfx.solvers.steps import ends_clean, pairs, record
+from dfx.solvers.steps import check_noisy, ends_clean, pairs, record
 from dfx.solvers.tableau import Tableau
 
 ORDERS = (1, 2, 3)
@@ -54,6 +54,8 @@ def dpm_multistep(
     """
     check_options(order, solver_type, variant)
     r, levels = record(schedule, grid)
+    if order > 1 and not data:
+        check_noisy(levels, "dpm_multistep of eps_hat", end=False)
     steps, clean = pairs(levels), ends_clean(levels)
     nodes: list = []  # half log-SNR from the start, and predictions there, the newest first
     values: list = []

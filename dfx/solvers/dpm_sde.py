@@ -5,7 +5,7 @@ from __future__ import annotations
 from dfx.errors import PersonError
 from dfx.solvers.dpm_multistep import check_options, weights
 from dfx.solvers.phi import correction, ddim_step, gap, order_of_step, shrink
-from dfx.solvers.steps import ends_clean, namespace, pairs, ratio, record
+from dfx.solvers.steps import ends_clean, pairs, ratio, record, root
 from dfx.solvers.tableau import Tableau
 
 
@@ -46,8 +46,8 @@ def sde_dpm_multistep(
     Source: Lu et al. 2022b (DPM-Solver++); for general eta Xue et al. 2023 (SA-Solver).
     """
     check_options(order, solver_type, variant)
-    if not eta >= 0:
-        raise PersonError(f"eta = {eta}: must not be negative")
+    if not 0 <= eta < float("inf"):
+        raise PersonError(f"eta = {eta}: must be a number from 0")
     r, levels = record(schedule, grid)
     steps, clean = pairs(levels), ends_clean(levels)
     nodes: list = []  # half log-SNR from the start, and predictions there, the newest first
@@ -69,10 +69,8 @@ def sde_dpm_multistep(
 
 def sde_step(r, x, x0, s, t, eta, noisy: bool):
     """Return the step of order 1, with a noise term if `noisy`; eta may be zero all the same."""
-    kept, xp = shrink(s, t), namespace([s])
+    kept = shrink(s, t)
     x = ratio(t.sigma, s.sigma) * kept**eta * x + t.alpha * (1 - kept ** (1 + eta)) * x0
     if not noisy:
         return x
-    fresh = 1 - kept ** (2 * eta)
-    std = t.sigma * xp.where(fresh > 0, xp.sqrt(xp.where(fresh > 0, fresh, 1.0)), 0.0)
-    return x + std * r.noise()
+    return x + t.sigma * root(1 - kept ** (2 * eta)) * r.noise()

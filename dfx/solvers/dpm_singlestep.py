@@ -7,9 +7,9 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.schedules.derived import t_of_log_snr
-from dfx.schedules.schedule import Level
+from dfx.schedules.schedule import Level, is_known
 from dfx.solvers.phi import correction, ddim_step, gap, moments, noise_step
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.solvers.steps import check_noisy, ends_clean, namespace, pairs, record
 from dfx.solvers.tableau import Tableau
 
 SOLVER_TYPES = ("dpmsolver", "taylor")
@@ -63,6 +63,8 @@ def dpm_singlestep(
         orders[-1] = 1
     _check_start(levels[0], orders[0])
     parts = {part for order in set(orders) for part in STAGES[order]}
+    if parts and not data:
+        check_noisy(levels, "dpm_singlestep of eps_hat", end=False)
     stages = {part: _stage_levels(schedule, steps, part) for part in parts}
     x = r.start
     for i, ((s, t), order) in enumerate(zip(steps, orders)):
@@ -165,7 +167,7 @@ def _checked(orders: list[int], steps: int) -> list[int]:
 
 
 def _check_start(level, order):
-    if namespace([level]) is np and order > 1 and not np.all(level.alpha > 0):
+    if is_known(level.alpha) and order > 1 and not np.all(level.alpha > 0):
         raise PersonError(
             f"stages need alpha > 0, but the grid starts at t = {np.max(level.t):g} "
             "where alpha = 0: start later, or begin with order 1"

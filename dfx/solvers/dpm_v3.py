@@ -11,9 +11,9 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.fields.field import as_prediction
 from dfx.schedules.derived import t_of_log_snr
-from dfx.schedules.schedule import Schedule
+from dfx.schedules.schedule import Schedule, is_known
 from dfx.solvers.phi import correction, ddim_step, order_of_step
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.solvers.steps import check_single, ends_clean, namespace, pairs, record
 from dfx.solvers.tableau import Tableau
 
 ORDERS = (1, 2, 3)
@@ -132,7 +132,8 @@ def dpm_solver_v3(
         default.
 
     Raises:
-      PersonError: an option outside these, a grid beyond the table, alpha = 0, or a bad grid.
+      PersonError: an option outside these, a grid beyond the table or with times per token, alpha =
+        0, or a bad grid.
 
     Source: Zheng et al. 2023 (DPM-Solver-v3), section 3; orders are those of full, not of
     "pseudo", differences.
@@ -140,6 +141,7 @@ def dpm_solver_v3(
     if order not in ORDERS:
         raise PersonError(f"order = {order!r}: allowed are 1, 2, 3")
     r, levels = record(schedule, grid)
+    check_single(levels, "dpm_solver_v3")
     steps, clean = pairs(levels), ends_clean(levels)
     table = _Table(_statistics(statistics, levels[: -1 if clean else None]), namespace(levels))
     ones = r.input(1 + (type(schedule).beta is not Schedule.beta)) if table.has_constant else 0
@@ -262,7 +264,7 @@ def _line(f, f_dot):
 
 def _statistics(statistics, levels):
     """The statistics given, checked against the grid, or those of DPM-Solver++."""
-    if namespace(levels) is np and not np.all(levels[0].alpha > 0):
+    if is_known(levels) and not np.all(levels[0].alpha > 0):
         raise PersonError(
             f"dpm_solver_v3 needs alpha > 0, but the grid starts at t = {np.max(levels[0].t):g} "
             "where alpha = 0: start later"
@@ -271,7 +273,7 @@ def _statistics(statistics, levels):
         return ModelStatistics(np.array([-1.0, 1.0]), np.ones(2), np.zeros(2))
     table = _checked_table(statistics.half_log_snr, 2)
     ends = [levels[0].half_log_snr, levels[-1].half_log_snr]
-    if namespace(levels) is np and not (
+    if is_known(levels) and not (
         table[0] - SLACK <= np.min(ends[0]) and np.max(ends[1]) <= table[-1] + SLACK
     ):
         raise PersonError(
@@ -281,8 +283,9 @@ def _statistics(statistics, levels):
     return statistics
 
 
-#: How far, in half log-SNR, a grid may overshoot the table by rounding; it is extrapolated there.
-SLACK = 1e-6
+#: How far, in half log-SNR, a grid may overshoot the table by rounding, in float32 too; it is
+#: extrapolated there.
+SLACK = 1e-4
 
 
 def _checked_table(half_log_snr, least):

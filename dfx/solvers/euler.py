@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from dfx.errors import PersonError
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.schedules.schedule import is_known
+from dfx.solvers.ddim import ddim
+from dfx.solvers.steps import check_noisy, ends_clean, namespace, pairs, record
 from dfx.solvers.tableau import Tableau
 
 VARIABLES = ("sigma", "time")
@@ -24,7 +26,7 @@ def euler(schedule, grid, variable: str = "sigma") -> Tableau:
     step, one lane.
 
     Args:
-      schedule, grid: as in `record`.
+      schedule, grid: as in `record`; tokens may have their own times, in "sigma" at sigma = 0 too.
       variable: "sigma" or "time".
 
     Raises:
@@ -34,14 +36,13 @@ def euler(schedule, grid, variable: str = "sigma") -> Tableau:
     """
     if variable not in VARIABLES:
         raise PersonError(f"variable = {variable!r}: allowed are {', '.join(VARIABLES)}")
+    if variable == "sigma":
+        return ddim(schedule, grid)
     r, levels = record(schedule, grid)
+    check_noisy(levels, "euler", end=False)
     x = r.start
     for s, t in pairs(levels):
-        e = r.at(x, s)
-        if variable == "sigma":
-            x = t.alpha * e.x0 + t.sigma * e.eps
-        else:
-            x = x + (t.t - s.t) * e.velocity
+        x = x + (t.t - s.t) * r.at(x, s).velocity
     return r.tableau(x)
 
 
@@ -64,6 +65,7 @@ def euler_maruyama(schedule, grid) -> Tableau:
     Source: Song et al. 2021 (score SDE), eq. 6 and appendix D.
     """
     r, levels = record(schedule, grid)
+    check_noisy(levels, "euler_maruyama", end=False)
     xp, clean = namespace(levels), ends_clean(levels)
     x = r.start
     for s, t in pairs(levels):
@@ -72,7 +74,7 @@ def euler_maruyama(schedule, grid) -> Tableau:
         with np.errstate(divide="ignore", invalid="ignore"):
             f = s.alpha_dot / s.alpha
             variance = 2 * s.sigma * (s.sigma_dot - f * s.sigma)
-        _check_finite(variance, s, xp)
+        _check_finite(variance, s)
         x = x - step * (f * x + variance / s.sigma * e.eps)
         if clean and t is levels[-1]:
             break
@@ -80,8 +82,8 @@ def euler_maruyama(schedule, grid) -> Tableau:
     return r.tableau(x)
 
 
-def _check_finite(variance, level, xp):
-    if xp is np and not np.isfinite(variance).all():
+def _check_finite(variance, level):
+    if is_known(variance) and not np.isfinite(variance).all():
         raise PersonError(
             f"the reverse equation has no finite coefficients at t = {np.max(level.t):g}: "
             "start where alpha > 0"

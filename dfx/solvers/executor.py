@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from dfx.errors import PersonError
 from dfx.solvers.noise import START_ROW
 from dfx.solvers.observers import Observer, Row
 from dfx.solvers.tableau import NOISE, Rows, Tableau, output
@@ -35,11 +37,14 @@ def run_rows(
       rows_a_draw: blocks of P rows whose noise is drawn at once; must divide their number.
       batch_last: store lanes as (*sample, n), in which fields that work in this layout need no
         transposes.
+
+    Raises:
+      PersonError: the field returns fewer outputs than are used, or one of another shape.
     """
     inward = (lambda a: jnp.moveaxis(a, 0, -1)) if batch_last else lambda a: a
     outward = (lambda a: jnp.moveaxis(a, -1, 0)) if batch_last else lambda a: a
     arrays = tuple(map(inward, arrays))
-    dtype, num_rows = arrays[0].dtype, tableau.num_rows
+    num_rows = tableau.num_rows
     start = _combine(tableau.start, lambda s: draw(START_ROW) if s == NOISE else arrays[s])
     lanes = tuple(start.get(lane, jnp.zeros_like(arrays[0])) for lane in range(tableau.lanes))
     seen = observe.init(outward(lanes[0]), num_rows) if observe else None
@@ -49,9 +54,8 @@ def run_rows(
     def row(carry, index, rows, z=None):
         lanes, seen = carry
         x = outward(lanes[0])
-        outs = field(x, rows.level)
-        outs = [jnp.asarray(o, dtype) for o in (outs if isinstance(outs, tuple) else (outs,))]
-        sources = dict(enumerate(lanes)) | {output(k): inward(o) for k, o in enumerate(outs)}
+        outs = _outputs(field(x, rows.level), rows, x)
+        sources = dict(enumerate(lanes)) | {output(k): inward(o) for k, o in outs.items()}
         if _is_noisy(rows):
             sources[NOISE] = draw(index) if z is None else z
         new = _combine(rows.coef, sources.__getitem__)
@@ -82,6 +86,24 @@ def run_rows(
     lanes, seen = carry
     end = tuple(map(outward, lanes[: tableau.keep + 1])) if tableau.keep else outward(lanes[0])
     return (end, observe.finish(seen)) if observe else end
+
+
+def _outputs(outs, rows: Rows, x) -> dict:
+    """{k: k-th output of the field} for the denoiser and those that the rows use, of the shape and
+    dtype of x."""
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    # `output` is its own inverse.
+    used = {0} | {output(source) for _, source in rows.coef if source < NOISE}
+    if max(used) >= len(outs):
+        raise PersonError(
+            f"this solver needs {max(used) + 1} outputs of the field, got {len(outs)}"
+        )
+    for k in used:
+        if np.shape(outs[k]) != x.shape:
+            raise PersonError(
+                f"output {k} of the field has shape {np.shape(outs[k])} for x of shape {x.shape}"
+            )
+    return {k: jnp.asarray(outs[k], x.dtype) for k in used}
 
 
 def _combine(coef: dict, source: Callable) -> dict:

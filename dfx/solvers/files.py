@@ -17,10 +17,12 @@ def save(path, tableau: Tableau) -> None:
     """Write a tableau to a file of NumPy arrays (.npz), whole or not at all.
 
     Raises:
-      PersonError: its rows are given something else than a `Level`, or the name does not end in
-        .npz.
+      PersonError: its rows are given something else than a `Level`, the name does not end in .npz,
+        or there is no such folder.
     """
     path = _named(path)
+    if not path.parent.is_dir():
+        raise PersonError(f"there is no folder {str(path.parent)!r}")
     arrays = {"keep": np.asarray(tableau.keep)}
     arrays |= {f"start {lane} {source}": c for (lane, source), c in tableau.start.items()}
     for kind in ("phases", "tail"):

@@ -8,13 +8,21 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.schedules.derived import t_of_log_snr
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.schedules.schedule import is_known
+from dfx.solvers.steps import (
+    check_noisy,
+    check_start,
+    ends_clean,
+    euler_step,
+    namespace,
+    noise_of,
+    pairs,
+    record,
+)
 from dfx.solvers.tableau import Tableau
 
-#: Above this sigma / alpha the second stage would be weighted by as much; EDM starts at 80.
-LARGEST_NOISE = 1e6
-
-#: Agreement asked between the noise that churn wants and what the schedule has at the time found.
+#: Agreement asked between the noise that churn wants and what the schedule has at the time found;
+#: that of a time in float32 is rounded by more.
 TIME_ACCURACY = 1e-6
 
 
@@ -39,8 +47,8 @@ def heun(
     law, at 2.
 
     Args:
-      schedule, grid: as in `record`; sigma / alpha must stay below 1e6. `grids.karras` is the usual
-        grid.
+      schedule, grid: as in `record`; tokens may have their own times, and end together. sigma /
+        alpha must stay below 1e6. `grids.karras` is the usual grid.
       churn, churn_min, churn_max, churn_noise: S_churn, S_tmin, S_tmax, S_noise of the source; the
         bounds are levels sigma / alpha.
 
@@ -56,19 +64,20 @@ def heun(
             f"churn_min = {churn_min} must lie in [0, churn_max = {churn_max}]"
         )
     r, levels = record(schedule, grid)
-    _check_start(levels)
+    check_noisy(levels, "heun")
+    check_start(levels, "heun")
     steps, clean = pairs(levels), ends_clean(levels)
     gamma = min(churn / len(steps), math.sqrt(2) - 1)
     x = r.start
     for s, t in steps:
         if churn > 0:
-            within = (churn_min <= _noise(s)) & (_noise(s) <= churn_max)
+            within = (churn_min <= noise_of(s)) & (noise_of(s) <= churn_max)
             x, s = _raise(r, x, s, schedule, within * gamma, churn_noise)
         e = r.at(x, s)
-        y = t.alpha * e.x0 + t.sigma * e.eps  # Euler for X, without a division by alpha
+        y = euler_step(e, t)
         if clean and t is levels[-1]:
             return r.tableau(y)
-        start, step, d = x / s.alpha, _noise(t) - _noise(s), e.eps
+        start, step, d = x / s.alpha, noise_of(t) - noise_of(s), e.eps
         x = t.alpha * (start + step * (d + r.at(y, t).eps) / 2)
     return r.tableau(x)
 
@@ -76,29 +85,18 @@ def heun(
 def _raise(r, x, s, schedule, gamma, churn_noise):
     """Add fresh noise to x until its level is S_s (1 + gamma)."""
     xp = namespace([s])
-    if xp is np and not np.any(gamma):
+    if is_known(gamma) and not np.any(gamma):
         return x + 0.0 * r.noise(), s
-    raised = schedule.at(t_of_log_snr(schedule, -2 * xp.log(_noise(s) * (1 + gamma))))
-    _check_raised(raised, _noise(s) * (1 + gamma), xp)
-    added = _noise(s) * xp.sqrt(gamma * (2 + gamma))
+    raised = schedule.at(t_of_log_snr(schedule, -2 * xp.log(noise_of(s) * (1 + gamma))))
+    _check_raised(raised, noise_of(s) * (1 + gamma))
+    added = noise_of(s) * xp.sqrt(gamma * (2 + gamma))
     return raised.alpha * (x / s.alpha + churn_noise * added * r.noise()), raised
 
 
-def _noise(level):
-    return level.sigma / level.alpha
-
-
-def _check_start(levels):
-    if namespace(levels) is np and not np.all(levels[0].sigma < LARGEST_NOISE * levels[0].alpha):
-        raise PersonError(
-            f"heun needs sigma / alpha below {LARGEST_NOISE:g}, but the grid starts at "
-            f"t = {np.max(levels[0].t):g} where alpha = {np.min(levels[0].alpha):g}: start later"
-        )
-
-
-def _check_raised(raised, wanted, xp):
-    if xp is np and not np.allclose(_noise(raised), wanted, rtol=TIME_ACCURACY):
+def _check_raised(raised, wanted):
+    accuracy = max(TIME_ACCURACY, np.finfo(raised.t.dtype).eps ** 0.5)
+    if is_known((raised, wanted)) and not np.allclose(noise_of(raised), wanted, rtol=accuracy):
         raise PersonError(
             f"churn raises sigma / alpha to {np.max(wanted):g}, beyond the end of the schedule "
-            f"({np.max(_noise(raised)):g}): lower churn_max or start the grid later"
+            f"({np.max(noise_of(raised)):g}): lower churn_max or start the grid later"
         )

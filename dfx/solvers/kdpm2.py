@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dfx.schedules.derived import t_of_log_snr
-from dfx.solvers.runge_kutta import check_noisy, check_start, euler_step, stacked, unstacked
-from dfx.solvers.steps import ends_clean, pairs, record
+from dfx.solvers.runge_kutta import stacked, unstacked
+from dfx.solvers.steps import (
+    check_noisy,
+    check_start,
+    ends_clean,
+    euler_step,
+    noise_of,
+    pairs,
+    record,
+)
 from dfx.solvers.tableau import Tableau
 
 
@@ -38,12 +46,12 @@ def kdpm2(schedule, grid) -> Tableau:
     x = r.start
     for i, (s, t) in enumerate(pairs(levels)):
         if clean and t is levels[-1]:
-            return r.tableau(euler_step(r, x, s, t))
+            return r.tableau(euler_step(r.at(x, s), t))
         m = middles[i]
         e = r.at(x, s)
         start = x / s.alpha
-        y = m.alpha * e.x0 + m.sigma * e.eps  # Euler for X, without a division by alpha
-        x = t.alpha * (start + (t.sigma / t.alpha - s.sigma / s.alpha) * r.at(y, m).eps)
+        y = euler_step(e, m)
+        x = t.alpha * (start + (noise_of(t) - noise_of(s)) * r.at(y, m).eps)
     return r.tableau(x)
 
 

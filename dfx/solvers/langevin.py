@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dfx.errors import PersonError
 from dfx.fields.field import as_pytree, denoiser
 from dfx.solvers.noise import draw
+from dfx.solvers.sample import cast
 from dfx.solvers.tableau import NOISE, Tableau, merge, output
 
 NORMS = ("sample", "batch", "level")
@@ -110,7 +111,7 @@ def langevin_step(field: Callable, x, level, z, snr, norm: str = "sample"):
 def _run(predictor, field, x, key, snr, num_corrections, norm):
     (rows,) = predictor.phases
     snr = jnp.asarray(snr, x.dtype)
-    rows = jax.tree.map(lambda a: _cast(a, x.dtype), rows)
+    rows = cast(rows, x.dtype)
     corrector_key = jax.random.fold_in(key, CORRECTOR)
 
     def row(x, xs):
@@ -123,7 +124,7 @@ def _run(predictor, field, x, key, snr, num_corrections, norm):
             sources[NOISE] = draw(key, index, x.shape, x.dtype)
         return sum(weight * sources[source] for (_, source), weight in coef.items()), None
 
-    start = _cast(predictor.start[0, 0], x.dtype) * x
+    start = cast(predictor.start[0, 0], x.dtype) * x
     return jax.lax.scan(row, start, (jnp.arange(predictor.num_rows), rows))[0]
 
 
@@ -132,10 +133,6 @@ def _norm(a, norm):
     norms = jnp.sqrt(jnp.sum(a.reshape(a.shape[0], -1) ** 2, axis=1))
     norms = jnp.mean(norms, keepdims=True) if norm == "batch" else norms
     return norms.reshape(-1, *(1,) * (a.ndim - 1))
-
-
-def _cast(a, dtype):
-    return jnp.asarray(a, dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
 
 
 def _check(predictor, num_corrections, snr, norm):

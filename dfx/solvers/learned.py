@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from dfx.errors import PersonError
-from dfx.fields.field import as_pytree
+from dfx.fields.field import as_pytree, denoiser
 from dfx.solvers.phi import ddim_step
 from dfx.solvers.recorder import Lin
 from dfx.solvers.sample import sample
@@ -132,7 +132,8 @@ def descend(
     rate = optax.cosine_decay_schedule(learning_rate, max(1, num_updates))
     numbers, losses = _adam(loss, numbers, optax.adam(rate), num_updates)
     times, corrections = jax.tree.map(np.asarray, build(numbers))
-    times = np.asarray(times, np.float64)
+    # The ends are those given, which float32 may have moved; so is all of a grid that is kept.
+    times = np.array([grid[0], *times[1:-1], grid[-1]], np.float64) if move_grid else grid
     return Fit(multistep(schedule, times, corrections), times, corrections, np.sqrt(losses))
 
 
@@ -182,7 +183,7 @@ def least_squares(schedule, grid, field: Callable, x, path, *, depth: int | None
 
 @jax.jit
 def _evaluate(field, x, level):
-    return field(x, level)
+    return denoiser(field(x, level))
 
 
 def _adam(loss: Callable, numbers, optimizer, num_updates: int):

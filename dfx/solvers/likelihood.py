@@ -23,6 +23,7 @@ from dfx.errors import PersonError
 from dfx.fields.derivatives import divergence, dot
 from dfx.fields.field import as_pytree
 from dfx.fields.probes import check_probes, draw_probes
+from dfx.schedules.schedule import check_mean
 from dfx.solvers.adaptive import (
     LAST_NOISE,
     Plan,
@@ -34,6 +35,7 @@ from dfx.solvers.adaptive import (
     to_angle,
     velocity,
 )
+from dfx.solvers.checks import as_points
 
 
 class LogLikelihood(NamedTuple):
@@ -101,8 +103,8 @@ def log_likelihood(
         the path and its log-density together.
 
     Raises:
-      PersonError: impossible times or grid, tolerances that are not positive, an unknown method or
-        probe.
+      PersonError: x not floating, impossible times or grid, tolerances that are not positive, an
+        unknown method or probe, a mean term without y.
 
     Source: Chen et al. 2018 (neural ODE), theorem 1; Grathwohl et al. 2019 (probes); Song et al.
     2021 (score SDE), appendix D.2.
@@ -112,12 +114,18 @@ def log_likelihood(
     if grid is not None:
         grid = np.asarray(grid, np.float64)
         time, end = _ends(grid)
-    span, (clean, _) = angles(schedule, time, end, last_noise)
+    check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
+    x, (span, (clean, _)) = as_points(x), angles(schedule, time, end, last_noise)
     if span[0] > span[1]:
         raise PersonError(f"time = {time:g} must be less noisy than the end, {end:g}")
     if grid is not None:
         levels = schedule.at(grid)
         grid = np.maximum(np.arctan2(levels.sigma, levels.alpha), math.atan(last_noise))
+        if not np.all(np.diff(grid.astype(x.dtype)) > 0):
+            raise PersonError(
+                f"two times of the grid are one noise level: below sigma / alpha = {last_noise:g} "
+                f"(last_noise), or closer than {x.dtype} tells apart"
+            )
         max_steps = max(max_steps, len(grid))
     # Drawn once, for the whole path.
     probes = None if key is None else draw_probes(key, x, num_probes, probe)

@@ -10,10 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from dfx.errors import PersonError
-from dfx.solvers.adams import check_order, noise_of, weighted
-from dfx.solvers.pndm import VARIANTS, check_single
-from dfx.solvers.runge_kutta import check_start, euler_step
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.solvers.adams import check_order, weighted
+from dfx.solvers.pndm import VARIANTS
+from dfx.solvers.steps import (
+    check_single,
+    check_start,
+    ends_clean,
+    euler_step,
+    namespace,
+    noise_of,
+    pairs,
+    record,
+)
 from dfx.solvers.tableau import Tableau
 
 
@@ -47,7 +55,7 @@ def heavy_ball(
     places: list = []
     for s, t in pairs(levels):
         if clean and t is levels[-1]:
-            return r.tableau(euler_step(r, x, s, t))
+            return r.tableau(euler_step(r.at(x, s), t))
         old = [r.at(x, s).eps, *old][:order]
         places = [noise_of(s), *places][:order]
         delta = noise_of(t) - noise_of(s)
@@ -92,7 +100,7 @@ def ghvb(schedule, grid, beta: float = 0.8, order: int = 4, variant: str = "exac
     old: list = []
     for i, (s, t) in enumerate(pairs(levels)):
         if clean and t is levels[-1]:
-            return r.tableau(euler_step(r, x, s, t))
+            return r.tableau(euler_step(r.at(x, s), t))
         eps = r.at(x, s).eps
         v = eps if not old or beta == 1 else r.let((1 - beta) * old[0] + beta * eps)
         old = [v, *old][:order]

@@ -7,6 +7,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from dfx.schedules.schedule import check_mean
+
 #: Samples are drawn for in blocks of this many; block b of a row has the row's key with b folded
 #: in.
 BLOCK = 1000
@@ -69,9 +71,13 @@ def prior(key, schedule, shape, t=None, dtype=jnp.float32, y=None):
       shape: (n, *sample).
       t: the time, `schedule.end_time` by default; use the first time of the grid.
       dtype: of the samples.
-      y: endpoints of the mean term, broadcasting against `shape`.
+      y: endpoints of the mean term, broadcasting against `shape`; needed where beta is not zero.
+
+    Raises:
+      PersonError: a mean term without y.
     """
     level = schedule.at(schedule.end_time if t is None else t)
+    check_mean(level.beta, y, "the prior")
     x = jnp.asarray(level.sigma, dtype) * draw(key, PRIOR_ROW, tuple(shape), dtype)
     return x if y is None else x + jnp.asarray(level.beta, dtype) * y
 

@@ -17,17 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dfx.errors import PersonError
-from dfx.schedules.schedule import Level
-from dfx.solvers.adams import check_order, fixed_weights, noise_of, sigma_weights, weighted
-from dfx.solvers.runge_kutta import (
-    METHODS,
-    check_noisy,
+from dfx.solvers.adams import check_order, fixed_weights, sigma_weights, weighted
+from dfx.solvers.runge_kutta import METHODS, level_between, step
+from dfx.solvers.steps import (
+    check_single,
     check_start,
+    ends_clean,
     euler_step,
-    level_between,
-    step,
+    noise_of,
+    pairs,
+    record,
 )
-from dfx.solvers.steps import ends_clean, pairs, record
 from dfx.solvers.tableau import Tableau
 
 #: How past evaluations are weighed: by the grid, or as if all steps were equal.
@@ -126,7 +126,7 @@ def _pseudo(schedule, grid, name, order, variant, start_steps: int, start: Calla
     for i, (s, t) in enumerate(pairs(levels)):
         last = clean and t is levels[-1]
         if last and (variant == "exact" or i < max(1, start_steps)):
-            return r.tableau(euler_step(r, x, s, t))
+            return r.tableau(euler_step(r.at(x, s), t))
         places = [noise_of(s), *places][:order]
         if start is not None and i < start_steps:
             x, e = start(r, x, s, t, schedule, variant)
@@ -135,17 +135,6 @@ def _pseudo(schedule, grid, name, order, variant, start_steps: int, start: Calla
         old = [r.at(x, s).eps, *old][:order]
         x = t.alpha * (x / s.alpha + weighted(VARIANTS[variant](places, noise_of(t)), old))
     return r.tableau(x)
-
-
-def check_single(levels: list[Level], name: str) -> None:
-    """Refuse times per token, and clean data before the end."""
-    shape = getattr(levels[0].t, "shape", ())
-    if shape:
-        raise PersonError(
-            f"{name} counts rows in its weights and needs one time for all tokens, got times of "
-            f"shape {shape} a row: use lms, or a one-step method"
-        )
-    check_noisy(levels, name)
 
 
 def _improved_euler(r, x, s, t, schedule, variant):

@@ -6,12 +6,18 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from dfx.errors import PersonError, choose
 from dfx.schedules.derived import t_of_log_snr
-from dfx.solvers.heun import LARGEST_NOISE
-from dfx.solvers.steps import ends_clean, namespace, pairs, record
+from dfx.solvers.steps import (
+    check_noisy,
+    check_start,
+    ends_clean,
+    euler_step,
+    namespace,
+    noise_of,
+    pairs,
+    record,
+)
 from dfx.solvers.tableau import Tableau
 
 
@@ -59,7 +65,7 @@ class Variable(NamedTuple):
 
 
 VARIABLES = {
-    "sigma": Variable(lambda at: at.alpha, lambda at: at.sigma / at.alpha, lambda e: e.eps),
+    "sigma": Variable(lambda at: at.alpha, noise_of, lambda e: e.eps),
     "time": Variable(lambda at: 1.0, lambda at: at.t, lambda e: e.velocity),
 }
 
@@ -102,16 +108,10 @@ def runge_kutta(schedule, grid, method: str | Butcher = "rk4", variable: str = "
     x = r.start
     for i, (s, t) in enumerate(pairs(levels)):
         if clean and t is levels[-1]:
-            x = euler_step(r, x, s, t)
+            x = euler_step(r.at(x, s), t)
         else:
             x, _ = step(r, x, s, t, [s, *(level[i] for level in stages)], butcher, variable)
     return r.tableau(x)
-
-
-def euler_step(r, x, s, t):
-    """Record one Euler step in sigma; the result is x0_hat where t is clean."""
-    e = r.at(x, s)
-    return t.alpha * e.x0 + t.sigma * e.eps
 
 
 def step(r, x, s, t, stages: list, method: Butcher, variable: str = "sigma"):
@@ -131,28 +131,6 @@ def step(r, x, s, t, stages: list, method: Butcher, variable: str = "sigma"):
         point = scale(level) * (base + (place(level) - place(s)) * mean)
         slopes.append(slope(r.at(point, level)))
     return scale(t) * (base + (place(t) - place(s)) * _combine(method.b, slopes)), first
-
-
-def check_noisy(levels, name: str) -> None:
-    """Refuse grids with clean data before the end, or at the end for some tokens only."""
-    if namespace(levels) is not np:
-        return
-    early = any(np.any(level.sigma == 0) for level in levels[:-1])
-    if early or np.any(levels[-1].sigma == 0) != np.all(levels[-1].sigma == 0):
-        raise PersonError(
-            f"{name} needs sigma > 0 for every token before the last time, and there for all or "
-            "for none: let tokens that are ready stay at a small sigma, or use ddim"
-        )
-
-
-def check_start(levels, name: str) -> None:
-    """Refuse a grid that starts where next to nothing of x0 is left: sigma / alpha is infinite."""
-    start = levels[0]
-    if namespace(levels) is np and not np.all(start.sigma < LARGEST_NOISE * start.alpha):
-        raise PersonError(
-            f"{name} needs sigma / alpha below {LARGEST_NOISE:g}, but the grid starts at "
-            f"t = {np.max(start.t):g} where alpha = {np.min(start.alpha):g}: start later"
-        )
 
 
 def level_between(schedule, s, t, fraction, variable: str = "sigma"):

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dfx.errors import PersonError
 from dfx.fields.field import NetField, as_pytree
+from dfx.solvers.checks import as_points, check_arguments, check_block, check_levels
 from dfx.solvers.executor import run_rows
 from dfx.solvers.noise import BLOCK, draw, draw_size, is_tiny
 from dfx.solvers.observers import Observer
@@ -79,10 +79,14 @@ def sample(
 
     Raises:
       PersonError: x not floating or without batch axis, inputs that do not match, a missing key, a
-        block that is not a multiple of 1000.
+        net or function that does not determine x0_hat at a level of the tableau (eps and score do
+        not where alpha = 0), outputs that are missing or not of the shape of x, a block that is
+        not a multiple of 1000 or cuts through what a net holds for each sample.
     """
-    x, inputs = jnp.asarray(x), tuple(map(jnp.asarray, inputs))
-    _check(tableau, x, key, inputs, noise, block)
+    x, inputs = as_points(x), tuple(map(jnp.asarray, inputs))
+    check_arguments(tableau, x, key, inputs, noise)
+    check_levels(tableau, field)
+    check_block(block, field, x, noise)
     block = _block(field, x, noise) if block is None else block
     # A second copy of the field costs compile time, and in blocks its place in the cache.
     once = isinstance(field, NetField) or block > 0
@@ -98,7 +102,7 @@ def sample(
 @functools.partial(jax.jit, static_argnames="plan")
 def _run(tableau, field, x, inputs, source, plan):
     """Run all samples together, or block by block."""
-    tableau = _cast(merge(tableau) if plan.merged else tableau, x.dtype)
+    tableau = cast(merge(tableau) if plan.merged else tableau, x.dtype)
     if not plan.block or len(x) <= plan.block:
         return _run_together(tableau, field, (x, *inputs), source, plan)
     count = -(-len(x) // plan.block)
@@ -131,13 +135,13 @@ def _run_together(tableau, field, arrays, source, plan, first_block=0):
     return run_rows(tableau, field, arrays, draw_row, observe, unroll, rows_a_draw, last)
 
 
-def _cast(tree: Any, dtype):
+def cast(tree: Any, dtype):
     """Floating leaves in the dtype of the lanes: here, and only here, coefficients are rounded."""
 
-    def cast(a):
+    def one(a):
         return jnp.asarray(a, dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
 
-    return jax.tree.map(cast, tree)
+    return jax.tree.map(one, tree)
 
 
 def _divisor(number: int, most: int) -> int:
@@ -149,20 +153,3 @@ def _block(field, x, noise) -> int:
     small = getattr(field, "pointwise", False) and math.prod(x.shape[1:]) <= SMALL
     pays = noise is None and len(x) >= 4 * BLOCK and jax.default_backend() == "cpu"
     return BLOCK if small and pays else 0
-
-
-def _check(tableau, x, key, inputs, noise, block):
-    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 1:
-        given = f"{x.dtype}{x.shape}"
-        raise PersonError(f"x must be a floating array of shape (n, *sample), not {given}")
-    if len(inputs) != tableau.num_inputs:
-        raise PersonError(
-            f"this tableau starts from x and {tableau.num_inputs} further inputs, got {len(inputs)}"
-        )
-    for number, array in enumerate(inputs, 1):
-        if array.shape != x.shape:
-            raise PersonError(f"input {number} has shape {array.shape}, x has {x.shape}")
-    if tableau.stochastic and key is None and noise is None:
-        raise PersonError("this solver is stochastic: give a key, or noise")
-    if block and (block < 0 or block % BLOCK or noise is not None):
-        raise PersonError(f"block = {block}: a multiple of {BLOCK}, or 0; not together with noise")

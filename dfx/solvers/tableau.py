@@ -161,7 +161,17 @@ def pad(tableaus: Sequence[Tableau]) -> list[Tableau]:
 
 
 def stack(tableaus: Sequence[Tableau]) -> Tableau:
-    """Return tableaus of one pattern as one, with a new leading axis for `jax.vmap`."""
+    """Return tableaus of one pattern as one, with a new leading axis for `jax.vmap`.
+
+    Raises:
+      PersonError: no tableau, or tableaus with other rows, keys or lanes in the answer: see `pad`.
+    """
+    patterns = {(t.num_rows, jax.tree.structure(t)) for t in tableaus}
+    if len(patterns) != 1:
+        rows = ", ".join(str(t.num_rows) for t in tableaus)
+        raise PersonError(
+            f"tableaus of one pattern stack, not these of {rows} rows: pad them first"
+        )
     start = jax.tree.map(lambda *leaves: _stack(leaves), *(t.start for t in tableaus))
     phases = jax.tree.map(lambda *leaves: _stack(_same_ndim(leaves)), *(t.phases for t in tableaus))
     tail = jax.tree.map(lambda *leaves: _stack(leaves), *(t.tail for t in tableaus))

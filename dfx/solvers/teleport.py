@@ -18,10 +18,6 @@ from dfx.fields.guidance import Interval, interval
 from dfx.schedules.schedule import Schedule
 from dfx.solvers.steps import record
 
-#: Noise levels within this share of that of the handover count as its own: more than float32 rounds
-#: them, less than two neighbours of a grid differ by.
-SAME_NOISE = 1e-4
-
 
 class Start(NamedTuple):
     """Where a solver starts: x, of the shape it was given in, and the times from there."""
@@ -86,5 +82,4 @@ def handover(before: Callable, after: Callable, schedule, t: float) -> Interval:
     level = schedule.at(float(t))
     if not level.alpha > 0:
         raise PersonError(f"no signal is left at t = {t:g}: hand over at a time after it")
-    noise = float(level.sigma / level.alpha)
-    return interval(before, after, noise * (1 + SAME_NOISE), np.inf)
+    return interval(before, after, float(level.sigma / level.alpha), np.inf)

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dfx.errors import PersonError
 from dfx.targets.arithmetic import closeness, difference, einsum, residual, split, sum_rows
 
 
@@ -126,7 +127,7 @@ def see(law: Rounded, x, centre=None) -> Components:
     """
     dim = law.means.shape[1]
     if x.ndim != 2 or x.shape[1] != dim:
-        raise ValueError(f"points must have shape (n, {dim}), got {x.shape}")
+        raise PersonError(f"points must have shape (n, {dim}), got {x.shape}")
     mean, low = jax.tree.map(lambda a: a.T[:, :, None], (law.means, law.means_low))
     alpha, alpha_low, sigma = jax.tree.map(_place, (law.alpha, law.alpha_low, law.sigma))
     x = x.T[:, None, :]
@@ -137,7 +138,7 @@ def see(law: Rounded, x, centre=None) -> Components:
     centre = jax.lax.stop_gradient(centre)
     shift = residual(x, alpha, alpha_low, centre)
     if law.basis is not None and (alpha.shape[0] > 1 or sigma.shape[0] > 1):
-        raise ValueError("a level with one entry per coordinate needs a mixture without a basis")
+        raise PersonError("a level with one entry per coordinate needs a mixture without a basis")
     parts = _parts(law, mean, low, centre, shift)
     return Components(law.log_weights[:, None], alpha, sigma, centre, shift, parts, law.basis)
 

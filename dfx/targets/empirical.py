@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dfx.errors import PersonError
 from dfx.pytree import pytree
 from dfx.targets.arithmetic import closeness, einsum, residual, split, sum_rows
 
@@ -65,8 +66,9 @@ class _Rest(NamedTuple):
         return self.first / (1 + self.total)[:, None]
 
 
+# An array field has no truth value, so records compare by identity.
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Empirical:
     """The uniform distribution on a set of points.
 
@@ -163,10 +165,10 @@ class Empirical:
 
     def _see(self, x, level) -> _Queries:
         if x.shape[1:] != self.points.shape[1:]:
-            raise ValueError(f"points have shape {self.points.shape[1:]}, got x of {x.shape}")
+            raise PersonError(f"points have shape {self.points.shape[1:]}, got x of {x.shape}")
         entries = *split(level.alpha, x.dtype), jnp.asarray(level.sigma, x.dtype)
         alpha, low, sigma = jax.tree.map(lambda a: a.reshape(-1, 1), entries)
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], self.dim)
         if self.dim > LOW_DIM:
             points = self._flat()[: self.block].astype(x.dtype)
             centre = jax.lax.stop_gradient(points.mean(0))
@@ -175,7 +177,7 @@ class Empirical:
         nearest = x / jnp.maximum(alpha, jnp.finfo(x.dtype).tiny ** 0.5)
         reference = jax.lax.stop_gradient(jnp.clip(nearest, points.min(0), points.max(0)))
         shift = residual(x, alpha, low, reference)
-        return _Queries(x, alpha, low, sigma, jnp.zeros_like(x[0]), reference, shift)
+        return _Queries(x, alpha, low, sigma, jnp.zeros_like(points[0]), reference, shift)
 
 
 @functools.partial(jax.jit, static_argnames="block")

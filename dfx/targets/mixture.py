@@ -27,8 +27,9 @@ from dfx.targets import components as seen_from
 from dfx.targets.blocks import block_size, in_blocks
 
 
+# An array field has no truth value, so records compare by identity.
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture of k Gaussians in d dimensions; use the constructors below.
 
@@ -85,10 +86,14 @@ class Mixture:
         along the shortest axis of a component loses digits as the ratio of its axes grows.
         """
         covariances = np.asarray(covariances, np.float64)
-        if not np.allclose(covariances, np.swapaxes(covariances, -1, -2)):
-            raise PersonError("covariances must be symmetric")
+        if covariances.ndim != 3 or not _equal(covariances, np.swapaxes(covariances, 1, 2)):
+            raise PersonError(
+                f"covariances must be symmetric, shape (k, d, d), got {covariances.shape}"
+            )
         spectrum, basis = np.linalg.eigh(covariances)
         means, log_weights = _check(means, weights, spectrum, "covariances", 2)
+        # Zero may come out a rounding error below.
+        spectrum = np.maximum(spectrum, 0)
         return cls(log_weights, means, np.zeros(len(spectrum)), basis, spectrum)
 
     @classmethod
@@ -102,6 +107,8 @@ class Mixture:
           weights: as for `isotropic`.
         """
         factors = np.asarray(factors, np.float64)
+        if factors.ndim != 3 or factors.shape[1:2] != np.shape(means)[-1:]:
+            raise PersonError(f"factors {factors.shape} must have shape (k, d, r), with d of means")
         basis, roots, _ = np.linalg.svd(factors, full_matrices=False)
         means, log_weights = _check(means, weights, roots, "factors", 2)
         size = max(len(factors), np.size(variance))
@@ -189,7 +196,8 @@ class Mixture:
         return self._seen(_score, x, level)
 
     def velocity(self, x, level):
-        """Return E[alpha_dot x0 + sigma_dot eps | x_t = x], shape (n, d)."""
+        """Return E[alpha_dot x0 + sigma_dot eps | x_t = x], shape (n, d); for finite sigma_dot, so
+        not at sigma = 0 of a VP schedule."""
         rate = level.sigma_dot * level.sigma
         parts = (level.alpha_dot, self.denoise(x, level)), (-rate, self.score(x, level))
         return sum(jnp.asarray(a, x.dtype) * value for a, value in parts)
@@ -284,11 +292,15 @@ def _namespace(mixture: Mixture):
     return jnp if any(isinstance(a, jax.Array) for a in jax.tree.leaves(mixture)) else np
 
 
+def _equal(a, b) -> bool:
+    return a.shape == b.shape and np.allclose(a, b)
+
+
 def _check(means, weights, scales, name: str, ndim: int):
     """Return float64 means and normalised log weights, or say what does not fit."""
     means = np.asarray(means, np.float64)
-    if means.ndim != 2:
-        raise PersonError(f"means must have shape (k, d), got {means.shape}")
+    if means.ndim != 2 or not means.size or not np.isfinite(means).all():
+        raise PersonError(f"means must have shape (k, d), all finite, got {means} of {means.shape}")
     if scales.ndim != ndim or len(scales) not in (1, len(means)):
         raise PersonError(f"{name} must have one entry, or one per mean ({len(means)})")
     if ndim == 2 and name != "factors" and scales.shape[1] != means.shape[1]:

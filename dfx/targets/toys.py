@@ -56,7 +56,17 @@ def rings(radii=(1.0, 2.0), std: float = 0.08, modes_per_unit: float = 8.0) -> M
 
     Neighbours on a circle are about 1 / modes_per_unit apart; with std of that size the rings are
     smooth.
+
+    Args:
+      radii: of the circles, positive, one or more.
+      std: of each mode.
+      modes_per_unit: of length along a circle, but 3 modes on each at least.
+
+    Raises:
+      PersonError: no radius, or one that is not positive, or a negative std.
     """
+    if not len(radii) or not min(radii) > 0:
+        raise PersonError(f"radii = {radii}: one or more positive numbers are needed")
     counts = [max(3, round(2 * np.pi * r * modes_per_unit)) for r in radii]
     means = [r * _circle(2 * np.pi * np.arange(k) / k) for r, k in zip(radii, counts)]
     weights = [np.full(k, r / k) for r, k in zip(radii, counts)]
@@ -69,7 +79,18 @@ def checkerboard(side: int = 4, cell: float = 1.0, fill: int = 8) -> Mixture:
 
     Within a cell the density is flat to 1e-2 away from its border, which is blurred over cell /
     fill.
+
+    Args:
+      side: cells along an axis, at least 1; the one in the corner is dark.
+      cell: length of a side of a cell.
+      fill: modes along an axis of a cell, at least 1.
+
+    Raises:
+      PersonError: a number outside these.
     """
+    if side < 1 or fill < 1 or not cell > 0:
+        given = f"side = {side}, fill = {fill}, cell = {cell}"
+        raise PersonError(f"{given}: the first two must be at least 1, the last above 0")
     corner = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(
         -1, 2
     )
@@ -80,7 +101,15 @@ def checkerboard(side: int = 4, cell: float = 1.0, fill: int = 8) -> Mixture:
 
 
 def two_moons(std: float = 0.1, modes: int = 40) -> Mixture:
-    """Return two half circles of radius 1 that reach into each other, `modes` components each."""
+    """Return two half circles of radius 1 that reach into each other.
+
+    Args:
+      std: of each mode.
+      modes: components a half circle, at equal angles, at least 1.
+
+    Raises:
+      PersonError: no modes, or a negative std.
+    """
     angles = np.pi * (np.arange(modes) + 0.5) / modes
     upper = _circle(angles)
     lower = np.array([1.0, 0.5]) - upper
@@ -88,8 +117,16 @@ def two_moons(std: float = 0.1, modes: int = 40) -> Mixture:
 
 
 def swiss_roll(turns: float = 1.5, std: float = 0.05, modes: int = 120) -> Mixture:
-    """Return an Archimedean spiral, radius from 1/3 to 1 over `turns`, its modes equally spaced in
-    length."""
+    """Return an Archimedean spiral, its modes equally spaced in length.
+
+    Args:
+      turns: over which the radius grows from 1/3 to 1.
+      std: of each mode.
+      modes: components, at least 1.
+
+    Raises:
+      PersonError: no modes, or a negative std.
+    """
     s = np.linspace(0.0, 1.0, 4001)
     curve = (1 + 2 * s[:, None]) / 3 * _circle(2 * np.pi * turns * s)
     length = np.concatenate([[0.0], np.linalg.norm(np.diff(curve, axis=0), axis=1).cumsum()])

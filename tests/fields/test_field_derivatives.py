@@ -96,3 +96,8 @@ def test_bad_probes_are_refused():
         divergence(linear, points(), jax.random.key(0), probe="rademacer")
     with pytest.raises(PersonError, match="num_probes = 0"):
         divergence(linear, points(), jax.random.key(0), num_probes=0)
+
+
+def test_no_points_have_no_derivatives():
+    none = jnp.zeros((0, 4))
+    assert divergence(curved, none).shape == (0,) and jacobian(curved, none).shape == (0, 4, 4)

@@ -124,6 +124,27 @@ def test_the_interval_in_half_log_snr_is_that_in_noise_turned_round():
         assert inside(field, SCHEDULE, t) == (-0.7 <= half < 1.5)
 
 
+def test_an_end_of_the_interval_may_be_a_level_of_the_grid_in_any_precision():
+    """Given in float64, and seen in float32 as well."""
+    times = schedules.grids.karras(SCHEDULE, 40)[:-1]
+    noise = SCHEDULE.at(times).sigma / SCHEDULE.at(times).alpha
+    for dtype in (np.float32, np.float64):
+        x, level = jnp.zeros((40, 1), dtype), SCHEDULE.at(times, 2).astype(dtype)
+        for low, high in ((5, 2), (20, 19), (33, 0)):
+            ends = -np.log(noise[[high, low]])
+            for field in (
+                fields.interval(twos, ones, noise[low], noise[high]),
+                fields.interval(twos, ones, *ends, "half_log_snr"),
+            ):
+                guided = np.flatnonzero(field(x, level) == 2)
+                np.testing.assert_array_equal(guided, np.arange(high, low))
+
+
+def test_an_end_beyond_all_noise_is_open():
+    field = fields.interval(twos, ones, -800.0, 3.0, "half_log_snr")
+    assert inside(field, schedules.RectifiedLinear(), 1.0)  # sigma / alpha is infinite
+
+
 def test_the_interval_chooses_for_each_sample_and_evaluates_one_field_where_it_can():
     field = fields.interval(twos, ones, 0.25, 2.0)
     edm = schedules.EDM(80.0)

@@ -158,6 +158,14 @@ def test_all_steps_of_the_table_are_the_table(name):
     np.testing.assert_allclose(grids.make(name, TABLE, 1000), np.arange(1000, -1, -1) / 1000)
 
 
+@pytest.mark.parametrize("name", TABLE_2)
+def test_a_table_without_signal_at_its_end_has_the_same_indices(name):
+    """And `trailing` starts there: the pair of Lin et al. 2023."""
+    grid = grids.make(name, schedules.discrete_zero_snr(), 10)
+    np.testing.assert_array_equal(grid, grids.make(name, TABLE, 10))
+    assert name != "trailing" or schedules.discrete_zero_snr().at(grid[0]).alpha == 0
+
+
 def test_grids_take_a_schedule_of_jax_numbers():
     schedule = schedules.VPLinear(jnp.float32(0.1), jnp.float32(20.0))
     for name in ("uniform", "uniform_log_snr", "karras"):

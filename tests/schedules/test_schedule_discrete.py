@@ -97,6 +97,8 @@ def test_a_table_of_traced_betas_is_differentiable():
         ([0.1, np.nan], r"betas\[1\] = nan"),
         ([], "shape"),
         ([[0.1]], "shape"),
+        (jnp.array([0.1, 2.0, 0.3]), r"betas\[1\] = 2"),
+        (jnp.array([]), "shape"),
     ],
 )
 def test_betas_outside_their_range_are_refused(betas, message):

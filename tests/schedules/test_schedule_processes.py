@@ -7,6 +7,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dfx import schedules
+from dfx.errors import PersonError
 
 T = np.linspace(0.01, 0.99, 50)
 # The formulas below lose up to four of 16 digits in 1 - exp(-B) at t = 0.01.
@@ -219,11 +220,25 @@ def test_marginal_velocity_is_the_time_derivative_of_marginal_sample(schedule):
     np.testing.assert_allclose(given, velocity, ROUNDING, atol=ROUNDING)
 
 
-def test_no_endpoint_is_the_endpoint_zero():
-    x0, eps = jax.random.normal(jax.random.key(0), (2, 4, 2), jnp.float32)
+def test_a_mean_term_is_not_left_out_in_silence():
+    x0 = np.zeros((4, 2), np.float32)
     level = schedules.MeanReverting().at(0.4)
     for function in (schedules.marginal_sample, schedules.marginal_velocity):
-        np.testing.assert_array_equal(function(x0, eps, level), function(x0, eps, level, y=0.0))
+        with pytest.raises(PersonError, match=r"mean term .* give y to marginal"):
+            function(x0, x0, level)
+
+
+def test_data_that_would_round_the_level_are_refused():
+    image, level = np.zeros((4, 2), np.uint8), schedules.VPLinear().at(0.4)
+    for function in (schedules.marginal_sample, schedules.marginal_velocity):
+        with pytest.raises(PersonError, match="x0 must be floating, not uint8"):
+            function(image, image, level)
+
+
+@pytest.mark.parametrize("base", [schedules.RectifiedLinear(), schedules.EDM()])
+def test_mean_reverting_noise_is_as_smooth_at_the_data_as_that_of_its_base(base):
+    level = schedules.MeanReverting(base, noise_scale=0.5).at(0.0)
+    assert (level.sigma, level.sigma_dot) == (0.0, 0.5)
 
 
 def test_marginal_sample_has_the_moments_of_the_noisy_law():

@@ -63,3 +63,9 @@ def test_numbers_that_make_no_table_are_named_in_one_line(options, line):
 
 def test_it_is_named_by_its_length():
     assert repr(schedules.make("zero_snr", num_steps=10)) == "RescaledTable(num_steps=10)"
+
+
+def test_what_cannot_be_stretched_is_refused():
+    for given in (schedules.ddpm_table([0.1]), schedules.VPLinear()):
+        with pytest.raises(PersonError, match="a discrete table of at least 2 levels"):
+            schedules.zero_terminal_snr(given)

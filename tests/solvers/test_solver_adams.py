@@ -29,6 +29,12 @@ ORDER_TOLERANCE = 0.4
 GROWN, QUADRATURE = 1e-10, 1e-9
 
 
+def test_an_order_may_be_a_numpy_number():
+    schedule = SCHEDULES["vp_linear"]
+    tableau = solvers.lms(schedule, grid_of(schedule), order=np.int64(3))
+    assert tableau.lanes == 3
+
+
 def lagrange(nodes, j, u):
     others = [node for k, node in enumerate(nodes) if k != j]
     return np.prod([(u - o) / (nodes[j] - o) for o in others], axis=0) * np.ones_like(u)

@@ -196,3 +196,8 @@ def test_mistakes_are_refused():
         run(rtol=0.0)
     with pytest.raises(PersonError, match="last_noise"):
         run(last_noise=0.0)
+    for x in (np.zeros((3, 2), int), [[1, 2]], np.float32(1.0)):
+        with pytest.raises(PersonError, match="x must be a floating array"):
+            solvers.sample_adaptive(SCHEDULES["edm"], None, x)
+    with pytest.raises(PersonError, match="give y to the flow"):
+        solvers.sample_adaptive(schedules.MeanReverting(), None, jnp.ones((1, 1)))

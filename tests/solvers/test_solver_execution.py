@@ -233,6 +233,62 @@ def test_bad_arguments_are_refused_with_one_line(options, message, modes):
         sample(solvers.ddpm(SCHEDULE, GRID), modes, **options)
 
 
+class Net:
+    """A net that says its condition, or 0.3 x."""
+
+    @staticmethod
+    def apply(params, x, t, cond=None):
+        return 0.3 * x if cond is None else jnp.broadcast_to(cond[:, None], x.shape)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "score"])
+def test_a_net_that_says_nothing_of_x0_at_the_start_is_refused(prediction):
+    cosine, table = schedules.VPCosine(), schedules.discrete_zero_snr(100)
+    net = fields.from_net(Net, {}, prediction)
+    for field in (net, fields.classifier_free(net, net, 2.0)):
+        for schedule in (cosine, table):
+            tableau = solvers.ddim(schedule, np.linspace(1.0, 0.0, 4))
+            with pytest.raises(PersonError, match=f"{prediction} does not determine x0 at t = 1"):
+                sample(tableau, field, starts())
+
+
+def test_a_net_that_is_not_asked_at_the_start_may_predict_anything(modes):
+    schedule, net = schedules.VPCosine(), fields.from_net(Net, {}, "eps")
+    tableau = solvers.ddim(schedule, np.array([1.0, 0.7, 0.3]))
+    end = sample(tableau, solvers.handover(modes, net, schedule, 0.7), starts())
+    assert np.isfinite(end).all()
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (lambda x, level: (x[:, 0], x), r"output 0 of the field has shape \(3,\) for x of shape"),
+        (lambda x, level: (x, x[:1]), r"output 1 of the field has shape \(1, 2\)"),
+        (lambda x, level: x, "needs 2 outputs of the field, got 1"),
+    ],
+)
+def test_outputs_that_are_missing_or_of_another_shape_are_refused(field, message):
+    with pytest.raises(PersonError, match=message):
+        sample(solvers.cfgpp(SCHEDULE, GRID), field, np.zeros((3, 2)))
+
+
+def test_outputs_that_no_row_uses_may_be_anything(modes):
+    field = lambda x, level: (modes(x, level), x[0], "text")  # noqa: E731
+    x, tableau = starts(), solvers.ddim(SCHEDULE, GRID[:3])
+    np.testing.assert_array_equal(sample(tableau, field, x), sample(tableau, modes, x))
+
+
+def test_a_condition_for_each_sample_is_not_cut_into_blocks():
+    field = fields.from_net(Net, {}, "x0", cond=np.zeros(1001))
+    with pytest.raises(PersonError, match="a cond for each sample, so give 0"):
+        sample(solvers.ddim(SCHEDULE, GRID), field, np.zeros((1001, 2)), block=1000)
+
+
+def test_the_prior_of_a_mean_term_needs_its_endpoint():
+    with pytest.raises(PersonError, match="give y to the prior"):
+        solvers.prior(KEY, schedules.MeanReverting(), (4, 1))
+
+
 def test_an_input_of_another_shape_is_refused(modes):
     tableau = solvers.ddim(schedules.MeanReverting(SCHEDULE), GRID)
     with pytest.raises(PersonError, match=r"input 1 has shape \(4, 2\), x has \(3, 2\)"):

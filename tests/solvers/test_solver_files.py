@@ -42,3 +42,5 @@ def test_a_damaged_file_is_one_line(tmp_path):
         solvers.load(path)
     with pytest.raises(PersonError, match=r"ends in \.npz"):
         solvers.save(tmp_path / "a.pkl", TABLEAUS["heun"])
+    with pytest.raises(PersonError, match="there is no folder"):
+        solvers.save(tmp_path / "missing" / "a.npz", TABLEAUS["heun"])

@@ -128,6 +128,23 @@ def test_without_an_update_a_descent_is_the_second_order_method(grid, modes):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_a_descent_in_float32_keeps_the_ends_it_was_given(modes):
+    """0.1 in float32 is above 0.1, the end of the schedule."""
+    grid, x = [0.1, 0.03, 0.0], np.ones((4, 2), np.float32)
+    with jax.enable_x64(False):
+        path = np.stack([x] * 3)
+        fit = solvers.descend(schedules.EDM(0.1), grid, modes, x, path, num_updates=0)
+    assert (fit.grid[0], fit.grid[-1]) == (0.1, 0.0)
+
+
+def test_a_field_of_several_outputs_is_fitted_by_its_denoiser(modes):
+    x = starts(2, 4)
+    path = np.stack([x] * 5)
+    several = lambda x, level: (modes(x, level), x)  # noqa: E731
+    fit, known = (solvers.least_squares(SCHEDULE, OPEN, f, x, path) for f in (several, modes))
+    np.testing.assert_array_equal(fit.errors, known.errors)
+
+
 @pytest.mark.slow
 @grids
 def test_a_descent_lowers_the_error_on_starts_it_has_not_seen(grid, modes):

@@ -163,3 +163,9 @@ def test_mistakes_are_refused():
         run(probe="gauss")
     with pytest.raises(PersonError, match="at least 1 probe"):
         run(num_probes=0)
+    with pytest.raises(PersonError, match="two times of the grid are one noise level"):
+        run(grid=[0.0, 1e-10, 0.5, 1.0])
+    with pytest.raises(PersonError, match="x must be a floating array"):
+        solvers.log_likelihood(SCHEDULES["vp_linear"], None, np.zeros((3, 2), int))
+    with pytest.raises(PersonError, match="give y to the flow"):
+        solvers.log_likelihood(schedules.MeanReverting(), None, jnp.ones((1, 1)))

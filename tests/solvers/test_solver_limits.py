@@ -1,5 +1,7 @@
 """Solvers on constant denoisers, tokens with their own times, mean terms; and what they refuse."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +96,10 @@ BAD = [
     (dict(grid=[1.5, 0.0]), r"spans \[0, 1.5\], outside the schedule's \[0, 1\]"),
     (dict(grid=[0.5, -0.1]), "outside"),
     (dict(grid=[np.nan, 0.1]), "not finite"),
+    (dict(grid=jnp.linspace(0.001, 1, 6)), "must decrease"),
+    (dict(grid=jnp.linspace(1000.0, 0, 6)), "outside"),
+    (dict(name="heun", schedule=schedules.VPCosine(), grid=jnp.array([1.0, 0.0])), "alpha = 0"),
+    (dict(name="sde_dpm_solver_pp_2m", eta=np.inf), "eta = inf"),
     (dict(name="huen"), "unknown solver 'huen': did you mean 'heun'"),
     (dict(name="ddim", eat=1.0), "did you mean 'eta'"),
     (dict(name="ddim", eta=-0.1), "eta = -0.1"),
@@ -114,3 +120,44 @@ def test_bad_input_is_refused_with_one_line(options, message):
     with pytest.raises(PersonError, match=message) as error:
         solvers.make(**options)
     assert "\n" not in str(error.value)
+
+
+def test_a_jax_grid_may_overshoot_the_end_by_the_rounding_of_its_type():
+    """0.1 in float32 is above 0.1."""
+    grid = jnp.asarray([0.1, 0.05, 0.0], jnp.float32)
+    assert solvers.ddim(schedules.EDM(0.1), grid).num_rows == 2
+
+
+def tokens(ready, last):
+    """Two tokens from t = 0.95; the second is at `last` from row `ready` on."""
+    return np.stack(
+        [np.linspace(0.95, 0, 9), np.r_[np.linspace(0.95, last, ready), [last] * (9 - ready)]], 1
+    )[..., None]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("grid", [tokens(5, 0.0), tokens(9, 0.2)], ids=["ready early", "not ready"])
+@pytest.mark.parametrize("name", solvers.REGISTRY)
+def test_tokens_that_are_not_clean_together_are_solved_or_refused(name, grid):
+    for schedule in (schedules.VPLinear(), schedules.EDM(80.0)):
+        with contextlib.suppress(PersonError):
+            tableau = solvers.make(name, schedule, grid)
+            for row in solvers.unstack(tableau):
+                assert all(np.isfinite(weight).all() for weight in row.coef.values())
+
+
+def test_ddim_with_all_noise_has_the_derivatives_of_ddpm():
+    """Also from a start without signal, where std = sigma and its root has no derivative."""
+    schedule = schedules.RectifiedLinear()
+
+    def slopes(build):
+        # Of all rows but the last, which a trace takes for one to clean data.
+        coef = jax.jacfwd(lambda grid: build(grid).phases[0].coef)(jnp.array([1.0, 0.6, 0.3, 0.1]))
+        return jax.tree.map(lambda a: a[:-1], coef)
+
+    ddpm = slopes(lambda grid: solvers.ddpm(schedule, grid))
+    ddim = slopes(lambda grid: solvers.ddim(schedule, grid, eta=1.0))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(ddpm))
+    jax.tree.map(check, ddim, ddpm)
+    fresh = slopes(lambda grid: solvers.euler_ancestral(schedule, grid, eta=1.5))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fresh))

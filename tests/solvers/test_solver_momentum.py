@@ -179,7 +179,7 @@ BAD = [
     (dict(beta=1.1), "beta = 1.1"),
     (dict(order=6), "order = 6"),
     (dict(variant="old"), "variant = 'old': allowed are exact, reference"),
-    (dict(name="heavy_ball", grid=TOKENS), "heavy_ball counts rows"),
+    (dict(name="heavy_ball", grid=TOKENS), "heavy_ball needs one time"),
     (dict(schedule=schedules.RectifiedLinear(), grid=[1.0, 0.5]), "ghvb needs sigma / alpha below"),
 ]
 

@@ -58,6 +58,23 @@ def test_padding_gives_one_structure_and_idle_rows():
     assert stack(tableaus).phases[0].coef[0, 0].shape == (2, 11)
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [solvers.ddim(SCHEDULE, GRID[:2])],
+        [solvers.ddim(SCHEDULE, GRID[:6])],
+        [solvers.ddpm(SCHEDULE, GRID)],
+        [solvers.ddim(SCHEDULE, GRID), solvers.heun(SCHEDULE, GRID[:4])],
+    ],
+)
+def test_tableaus_of_different_patterns_stack_only_when_padded(others):
+    """One row would be broadcast over the rows of the others."""
+    tableaus = [solvers.ddim(SCHEDULE, GRID), *others]
+    with pytest.raises(PersonError, match="tableaus of one pattern stack"):
+        stack(tableaus)
+    assert len(jax.tree.leaves(stack(pad(tableaus)))[0]) == len(tableaus)
+
+
 @pytest.mark.usefixtures("x64")
 def test_padding_keeps_the_inputs_that_wait(bent):
     schedule = schedules.MeanReverting(SCHEDULE)

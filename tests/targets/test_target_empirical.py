@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dfx.errors import PersonError
 from dfx.schedules import Level, VPLinear
 from dfx.targets import Empirical, Mixture
 
@@ -153,3 +154,10 @@ def test_samples_are_points_in_equal_shares():
 def test_queries_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="points have shape"):
         Empirical(SETS["pictures"]).denoise(jnp.zeros((3, 20)), LEVEL)
+
+
+def test_no_queries_have_no_answers_and_points_of_another_shape_are_refused():
+    target = Empirical(SETS["plane"])
+    assert target.denoise(jnp.zeros((0, 2)), LEVEL).shape == (0, 2)
+    with pytest.raises(PersonError, match=r"points have shape \(2,\), got x of \(4, 3\)"):
+        target.denoise(jnp.zeros((4, 3)), LEVEL)

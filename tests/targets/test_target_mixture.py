@@ -228,13 +228,19 @@ def test_one_sample_at_a_time_gives_the_same():
     ("make", "message"),
     [
         (lambda: Mixture.isotropic(MEANS[0], 0.1), "means must have shape"),
+        (lambda: Mixture.isotropic(MEANS * np.nan, 0.1), "all finite"),
+        (lambda: Mixture.isotropic(np.zeros((0, 2)), 0.1), "means must have shape"),
         (lambda: Mixture.isotropic(MEANS, [0.1, 0.2]), "one per mean"),
         (lambda: Mixture.isotropic(MEANS, -0.1), "negative"),
         (lambda: Mixture.isotropic(MEANS, 0.1, [1, 2, 0, 1]), "weights must be positive"),
         (lambda: Mixture.diagonal(MEANS, VARIANCES[:, :2]), "dimension"),
         (lambda: Mixture.full(MEANS, -DENSE), "negative"),
         (lambda: Mixture.full(MEANS, RNG.normal(size=(4, 3, 3))), "symmetric"),
+        (lambda: Mixture.full(MEANS, np.ones(3)), r"shape \(k, d, d\), got \(3,\)"),
+        (lambda: Mixture.full(MEANS, np.ones((4, 3, 2))), r"shape \(k, d, d\)"),
         (lambda: Mixture.low_rank(MEANS, FACTORS, -1.0), "negative"),
+        (lambda: Mixture.low_rank(MEANS, FACTORS[:, :2], 0.3), r"factors \(4, 2, 1\) must have"),
+        (lambda: Mixture.isotropic(MEANS, 0.1).score(POINTS[:, :2], LEVEL), "points must have"),
     ],
 )
 def test_impossible_parameters_are_refused_by_name(make, message):
@@ -245,3 +251,18 @@ def test_impossible_parameters_are_refused_by_name(make, message):
 def test_points_of_another_dimension_are_refused():
     with pytest.raises(ValueError, match=r"shape \(n, 3\), got \(7, 2\)"):
         KINDS["full"][0].denoise(jnp.asarray(POINTS[:, :2]), LEVEL)
+
+
+def test_samples_of_a_singular_covariance_lie_where_it_has_variance():
+    """A covariance v v^T: its other eigenvalues come out as some 1e-17 of either sign."""
+    for v in np.random.default_rng(0).normal(size=(9, 3)):
+        law = Mixture.gaussian(np.zeros(3), np.outer(v, v))
+        assert (law.spectrum >= 0).all()
+    x = np.asarray(law.sample(jax.random.key(0), 4, jnp.float64))
+    # Zero up to the root of the rounding of an eigenvalue.
+    np.testing.assert_allclose(np.cross(x, v), 0, atol=1e-6)
+
+
+def test_mixtures_are_compared_by_identity_as_tables_are():
+    law, other = Mixture.isotropic(MEANS, 0.1), Mixture.isotropic(MEANS, 0.1)
+    assert law == law and law != other and len({law, other}) == 2

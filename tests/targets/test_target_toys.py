@@ -82,3 +82,20 @@ def test_balanced_samples_take_the_modes_in_turn():
 def test_unknown_name_gives_the_nearest():
     with pytest.raises(PersonError, match="did you mean 'two_moons'"):
         targets.make("two_moon")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("checkerboard", {"side": 0}),
+        ("checkerboard", {"fill": 0}),
+        ("checkerboard", {"cell": 0.0}),
+        ("two_moons", {"modes": 0}),
+        ("swiss_roll", {"modes": 0}),
+        ("rings", {"radii": ()}),
+        ("rings", {"radii": (1.0, 0.0)}),
+    ],
+)
+def test_laws_without_a_mode_are_refused(name, options):
+    with pytest.raises(PersonError):
+        targets.make(name, **options)
