@@ -102,8 +102,8 @@ def asymmetry(
     if probe == "hutch++":
         raise PersonError("probe 'hutch++' estimates traces: take 'rademacher' or 'normal'")
     check_probes(num_probes, probe)
-    chosen = np.arange(d) if coordinates is None else np.unique(coordinates).astype(int)
-    if len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= d:
+    chosen = np.arange(d) if coordinates is None else np.unique(coordinates)
+    if chosen.dtype.kind not in "iu" or len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= d:
         raise PersonError(f"coordinates {coordinates}: need indices from 0 to {d - 1}")
     if chunk is not None and chunk < 1:
         raise PersonError(f"chunk = {chunk}: at least 1 direction at a time")

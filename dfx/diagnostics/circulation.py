@@ -111,6 +111,7 @@ def polygon(vertices, num_nodes: int = 32) -> Loop:
       PersonError: fewer than 3 vertices, or no nodes.
     """
     vertices = jnp.asarray(vertices)
+    vertices = vertices.astype(jnp.result_type(vertices, float))
     if len(vertices) < 3 or num_nodes < 1:
         raise PersonError(f"{len(vertices)} vertices, {num_nodes} nodes: need 3 and 1 at least")
     nodes, weights = np.polynomial.legendre.leggauss(num_nodes)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
+from dfx.targets.arithmetic import einsum
 
 
 class Parts(NamedTuple):
@@ -76,11 +77,11 @@ def split_linear(matrix, covariance) -> LinearSplit:
     matrix, covariance = jnp.asarray(matrix), jnp.asarray(covariance)
     _check(matrix, covariance)
     c, v = jnp.linalg.eigh(covariance)
-    b = v.T @ matrix @ v
+    b = einsum("ai,ab,bj->ij", v, matrix, v)
     s = (b * c + b.T * c[:, None]) / (c + c[:, None])
-    gradient = v @ s @ v.T
+    gradient = einsum("ai,ij,bj->ab", v, s, v)
     remainder = matrix - gradient
-    inner = lambda a, b: jnp.trace(a.T @ b @ covariance)  # noqa: E731
+    inner = lambda a, b: einsum("ki,kj,ji->", a, b, covariance)  # noqa: E731
     pairs = (matrix, matrix), (gradient, gradient), (remainder, remainder), (gradient, remainder)
     return LinearSplit(gradient, remainder, Parts(*(inner(*pair) for pair in pairs)))
 

@@ -49,16 +49,17 @@ def score_singular_values(schedule, field, x0, time, key, num_draws=None, y=None
       time: where sigma is small but not 0; a number, or shape (n,).
       key: key of the noise.
       num_draws: K; None is 4 d, as the source takes it. At least d for a full spectrum.
+      y: endpoints of the mean term, shape of x0; needed where the schedule has one.
 
     Raises:
-      PersonError: sigma = 0, or no draws.
+      PersonError: sigma = 0, a missing y, or no draws.
 
     Source: Stanczuk et al. 2024 (normal bundle; arXiv 2022), algorithm 1.
     """
     num_draws = 4 * x0[0].size if num_draws is None else num_draws
     if num_draws < 1:
         raise PersonError(f"num_draws = {num_draws}: must be 1 or more, or None")
-    return _scores(as_pytree(field), x0, _level(schedule, time, x0), key, num_draws, y)
+    return _scores(as_pytree(field), x0, _level(schedule, time, x0, y), key, num_draws, y)
 
 
 def denoiser_singular_values(schedule, field, x0, time, directions=None, y=None):
@@ -71,11 +72,14 @@ def denoiser_singular_values(schedule, field, x0, time, directions=None, y=None)
     Args:
       schedule, field, x0, time, y: as in `score_singular_values`.
       directions: shape (m, *sample), orthonormal; None is all d axes, exact.
+
+    Raises:
+      PersonError: sigma = 0, or a missing y.
     """
     if directions is None:
         directions = jnp.eye(x0[0].size, dtype=x0.dtype).reshape(-1, *x0.shape[1:])
     directions = jnp.asarray(directions, x0.dtype)
-    return _slopes(as_pytree(field), x0, _level(schedule, time, x0), directions, y)
+    return _slopes(as_pytree(field), x0, _level(schedule, time, x0, y), directions, y)
 
 
 def flipd(schedule, field, x0, time, key=None, num_probes=1, probe="rademacher", y=None):
@@ -95,11 +99,11 @@ def flipd(schedule, field, x0, time, key=None, num_probes=1, probe="rademacher",
         probes, as in `fields.divergence`.
 
     Raises:
-      PersonError: sigma = 0, an unknown probe, or none.
+      PersonError: sigma = 0, a missing y, an unknown probe, or none.
 
     Source: Kamkari et al. 2024 (FLIPD), theorem 3.1 and equation 7; Tempczyk et al. 2022 (LIDL).
     """
-    level = _level(schedule, time, x0)
+    level = _level(schedule, time, x0, y)
     return _flipd(as_pytree(field), x0, level, key, num_probes, probe, y)
 
 
@@ -168,8 +172,10 @@ def _place(x0, level, y):
     return level.alpha * x0 if y is None else level.alpha * x0 + level.beta * y
 
 
-def _level(schedule, time, x0):
+def _level(schedule, time, x0, y):
     level = schedule.at(time, x0.ndim)
+    if y is None and not isinstance(level.beta, jax.core.Tracer) and np.any(level.beta):
+        raise PersonError("this schedule has a mean term (beta is not 0): give y")
     values = level.alpha, level.sigma
     if not any(isinstance(value, jax.core.Tracer) for value in values) and np.min(values) <= 0:
         raise PersonError(f"time = {time}: needs data and noise, alpha and sigma above 0")

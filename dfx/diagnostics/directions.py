@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from dfx.errors import PersonError
 from dfx.fields import probes
 from dfx.fields.derivatives import Directions, unit_vectors
+from dfx.targets.arithmetic import einsum
 
 #: How the directions of an estimate are drawn.
 PROBES = (*probes.PROBES, "hutch++")
@@ -67,7 +68,7 @@ def _sketched(f, x, key, k: int) -> Directions:
     image = jax.vmap(slope)(probes.draw_probes(key_sketch, x, k)).reshape(flat)
     q = jnp.linalg.qr(jnp.moveaxis(image, 0, -1))[0]  # (n, d, min(d, k)), orthonormal columns
     rest = jnp.moveaxis(probes.draw_probes(key_rest, x, k).reshape(flat), 0, -1)
-    inside = jnp.einsum("ndr,nrk->ndk", q, jnp.einsum("ndr,ndk->nrk", q, rest))
+    inside = einsum("ndr,nrk->ndk", q, einsum("ndr,ndk->nrk", q, rest))
     vectors = jnp.moveaxis(jnp.concatenate([q, rest - inside], -1), -1, 0)
     weights = jnp.concatenate([jnp.ones(q.shape[-1]), jnp.full(k, 1 / k)])
     vectors = jax.lax.stop_gradient(vectors).reshape(len(weights), *x.shape)

@@ -21,6 +21,7 @@ from dfx.errors import PersonError
 from dfx.fields.field import as_pytree, denoiser, predict
 from dfx.pytree import pytree
 from dfx.schedules.schedule import Level
+from dfx.targets.arithmetic import einsum
 
 
 @pytree
@@ -34,7 +35,7 @@ class Rotated:
 
     def __call__(self, x, level: Level):
         score = predict(self.exact, x, level, "score").reshape(x.shape[0], -1)
-        return (score @ jnp.asarray(self.matrix, x.dtype).T).reshape(x.shape)
+        return einsum("nb,ab->na", score, jnp.asarray(self.matrix, x.dtype)).reshape(x.shape)
 
 
 @pytree

@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from dfx.blocks import by_blocks
 from dfx.errors import PersonError
+from dfx.fields.derivatives import dot
 from dfx.fields.field import as_pytree, denoiser
 from dfx.schedules.schedule import Level, expand
 
@@ -45,13 +48,13 @@ def unexplained(
     Args:
       field, model: (x, level) -> x0_hat; of a tuple the denoiser is taken. Each sample by itself.
       x: noisy points, shape (n, *sample), for example data + sigma eps.
-      level: without a mean term; one entry for all, or one per sample, (n, 1, .., 1).
+      level: with beta = 0; one entry for all, or one per sample, (n, 1, .., 1).
       centre: subtracted from D in the denoiser's denominator, shape of a sample; None is zero. With
         the mean of the data, mean-only models have a share of 1.
-      chunk: points evaluated at a time.
+      chunk: points evaluated at a time, at most.
 
     Raises:
-      PersonError: a chunk below 1.
+      PersonError: a chunk below 1, a level with a mean term, or of neither one entry nor n.
 
     Source: Wang & Vastola 2024 (Gaussian score approximation), explained variance of scores; the
     mean over samples of EV is theirs.
@@ -62,6 +65,8 @@ def unexplained(
     entries = {jnp.size(entry) for entry in level}
     if not entries <= {1, len(x)}:
         raise PersonError(f"a level with {max(entries)} entries: need one, or one per sample")
+    if not isinstance(level.beta, jax.core.Tracer) and np.any(level.beta):
+        raise PersonError("this level has a mean term (beta is not 0): 1 - EV is that without one")
     shift = jnp.zeros((), x.dtype) if centre is None else jnp.asarray(centre, x.dtype)
     return _unexplained((as_pytree(field), as_pytree(model), shift), x, level, chunk=chunk)
 
@@ -69,24 +74,18 @@ def unexplained(
 @functools.partial(jax.jit, static_argnames="chunk")
 def _unexplained(shared, x, level, chunk) -> Unexplained:
     field, model, centre = shared
-    n, chunk = len(x), min(chunk, len(x))
-    index = jnp.arange(-(-n // chunk) * chunk) % n  # the last chunk is filled up from the front
 
     def judge(index):
         some = x[index]
         at = Level(*(_rows(entry, index, some) for entry in level))
         d, alpha = denoiser(field(some, at)), at.alpha
-        gap = _square(d - denoiser(model(some, at)))
-        whole = _square(some / jnp.where(alpha == 0, 1, alpha) - d)
+        noise = some / jnp.where(alpha == 0, 1, alpha) - d
+        vectors = d - denoiser(model(some, at)), noise, d - centre
+        gap, noise, spread = (dot(a, a) for a in vectors)
         no_signal = jnp.broadcast_to(jnp.ravel(alpha) == 0, gap.shape)
-        return Unexplained(jnp.where(no_signal, 0, gap / whole), gap / _square(d - centre))
+        return Unexplained(jnp.where(no_signal, 0, gap / noise), gap / spread)
 
-    found = jax.lax.map(judge, index.reshape(-1, chunk))
-    return jax.tree.map(lambda a: a.reshape(-1)[:n], found)
-
-
-def _square(a):
-    return jnp.sum((a * a).reshape(len(a), -1), axis=1)
+    return by_blocks(judge, jnp.arange(len(x)), chunk)
 
 
 def _rows(entry, index, x):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from dfx.errors import PersonError
 from dfx.fields.field import as_pytree
 from dfx.pytree import pytree
+from dfx.targets.arithmetic import einsum
 
 
 @pytree
@@ -28,7 +29,7 @@ class Fourier:
 
     def __call__(self, x):
         w = jnp.asarray(self.frequencies, x.dtype)
-        waves = jnp.cos(x @ w.T + jnp.asarray(self.phases, x.dtype))
+        waves = jnp.cos(einsum("nd,kd->nk", x, w) + jnp.asarray(self.phases, x.dtype))
         return waves / jnp.linalg.norm(w, axis=1)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.fields.field import as_pytree
+from dfx.schedules.schedule import check_mean
 from dfx.solvers.adaptive import (
     LAST_NOISE,
     Plan,
@@ -38,7 +39,7 @@ class FlowJacobian(NamedTuple):
       matrix: d x_t / d x_start times the directions, shape (k, n, d, m); NaN where not `reached`.
       points: x_t, shape (k, n, *sample).
       evaluations: of the field and its m forward derivatives, up to that time, shape (k, n).
-      reached: shape (k, n).
+      reached: by the path with every column, shape (k, n).
     """
 
     matrix: jax.Array
@@ -88,7 +89,8 @@ def flow_jacobian(
         its columns together.
 
     Raises:
-      PersonError: impossible or repeated times, numbers that are not positive, unknown method.
+      PersonError: impossible or repeated times, numbers that are not positive, unknown method, a
+        schedule with a mean term without y.
 
     Source: Horvat & Pfister 2024, section 5.
     """
@@ -102,6 +104,7 @@ def flow_jacobian(
         raise PersonError(f"times {stops[1:]} must go one way from the start, and be at least one")
     if directions is None:
         directions = jnp.eye(x[0].size, dtype=x.dtype).reshape(-1, *x.shape[1:])
+    check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
     shared = (schedule, as_pytree(field), y)
     plan = Plan(method, max_steps if num_steps is None else max(max_steps, num_steps + 1))
     walk = functools.partial(_walk, shared, x, spans, (rtol, atol), num_steps, plan)
@@ -109,7 +112,8 @@ def flow_jacobian(
     groups = [walk(directions[i : i + size]) for i in range(0, len(directions), size)]
     matrix = jnp.concatenate([group.matrix for group in groups], axis=-1)
     evaluations = sum(group.evaluations for group in groups)
-    return groups[0]._replace(matrix=matrix, evaluations=evaluations)
+    reached = functools.reduce(jnp.logical_and, (group.reached for group in groups))
+    return FlowJacobian(matrix, groups[0].points, evaluations, reached)
 
 
 def random_directions(key, shape, num: int, dtype=jnp.float32):

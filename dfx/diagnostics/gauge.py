@@ -24,6 +24,7 @@ from dfx.errors import PersonError
 from dfx.fields.blocks import rows_at_once
 from dfx.fields.derivatives import divergence_along, total, unit_vectors
 from dfx.fields.field import as_pytree
+from dfx.targets.arithmetic import einsum
 
 
 class GaugeResidual(NamedTuple):
@@ -112,11 +113,11 @@ def gauge_field(matrix: Callable, score: Callable, x, chunk: int | None = None):
     if chunk is None:
         chunk = max(1, rows_at_once(antisymmetric, x) // n)
     rows = total(lambda e: _column_slope(antisymmetric, x, e), unit_vectors(x), chunk)
-    turned = jnp.einsum("nab,nb->na", antisymmetric(x), score(x).reshape(n, d))
+    turned = einsum("nab,nb->na", antisymmetric(x), score(x).reshape(n, d))
     return (rows + turned).reshape(x.shape)
 
 
 def _column_slope(matrix, x, e):
     """d A_ab / d x_b for the b of the unit vector e, shape (n, d)."""
     slope = jax.jvp(matrix, (x,), (jnp.broadcast_to(e, x.shape),))[1]
-    return jnp.einsum("nab,b->na", slope, e.reshape(-1))
+    return einsum("nab,b->na", slope, e.reshape(-1))

@@ -58,7 +58,8 @@ def jacobian_svd(
     Without a key it is exact: d forward derivatives and n matrices (d, d). With a key the range of
     J is found from m = rank + oversampling random directions, `iterations` times turned by J^T
     and J: (2 iterations + 2) m derivatives, m vectors in memory. The relative error of a value
-    falls as (s_(m+1) / s_rank)^(2 iterations + 1), and is rounding where J has rank m or less.
+    falls as (s_(m+1) / s_rank)^(4 iterations + 2), that of a direction as the root of this; both
+    are rounding where J has rank m or less.
 
     Args:
       field: (x, level) -> x0_hat, each sample by itself; a pytree is an argument of the compiled
@@ -175,7 +176,7 @@ def effective_rank(values, share: float = 0.99, rule: str = "norm", total=None):
         not for "entropy".
 
     Raises:
-      PersonError: an unknown rule, or a share out of range.
+      PersonError: an unknown rule, a share out of range, or a total with "entropy".
 
     >>> effective_rank(jnp.array([1.0, 1.0, 0.01]))
     Array(2, dtype=int32)
@@ -183,7 +184,11 @@ def effective_rank(values, share: float = 0.99, rule: str = "norm", total=None):
     measure = choose("rule", rule, RULES)
     if not 0 < share < 1:
         raise PersonError(f"share = {share}: must lie between 0 and 1")
+    if total is not None and rule == "entropy":
+        raise PersonError("rule 'entropy' needs all values: a total does not replace them")
     values = jnp.asarray(values)
     squares = values**2
-    total = squares.sum(-1) if total is None else jnp.asarray(total)
-    return measure(values, squares, total[..., None], share)
+    whole = squares.sum(-1) if total is None else jnp.asarray(total)
+    found = measure(values, squares, whole[..., None], share)
+    # A share within rounding of 1 is not passed by the sum of all.
+    return jnp.minimum(found, values.shape[-1]) if total is None else found

@@ -21,6 +21,7 @@ from dfx.diagnostics.decomposition import Parts
 from dfx.errors import PersonError
 from dfx.fields.field import as_pytree
 from dfx.pytree import pytree
+from dfx.targets.arithmetic import einsum
 
 #: Added to G in units of its mean diagonal, by default: directions that the samples do not fix.
 RIDGE = 1e-6
@@ -39,7 +40,7 @@ class Potential:
 
     def value(self, x):
         """Return phi, shape (n,), up to a constant."""
-        return self.features(x) @ self.coefficients
+        return einsum("nk,k->n", self.features(x), self.coefficients)
 
     def __call__(self, x):
         return jax.grad(lambda x: jnp.sum(self.value(x)))(x)
@@ -74,13 +75,13 @@ def _coefficients(features, x, values, ridge, batch):
     def moments(x, s, weight):
         slopes = weight[:, None, None] * feature_gradients(features, x)
         flat = slopes.reshape(-1, slopes.shape[-1])
-        return flat.T @ flat, flat.T @ s.reshape(-1)
+        return einsum("rk,rl->kl", flat, flat), einsum("rk,r->k", flat, s.reshape(-1))
 
     g, b = _sum_over(moments, x, values, batch)
     # By eigenvalues: in float32 a Cholesky factor may not exist at so small a ridge.
     eigenvalues, basis = jnp.linalg.eigh(g)
     damped = jnp.maximum(eigenvalues, 0) + ridge * jnp.mean(jnp.diagonal(g))
-    return basis @ ((basis.T @ b) / damped)
+    return einsum("kl,l->k", basis, einsum("kl,k->l", basis, b) / damped)
 
 
 def parts(potential: Callable, x, values) -> Parts:

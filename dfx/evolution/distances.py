@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx.errors import PersonError
-from dfx.evolution.grid import Grid, check_density, coarsen
+from dfx.evolution.grid import Grid, coarsen, shares
 
 #: Iterations of the network simplex; two million serve two full histograms of 64 x 64.
 MAX_ITERATIONS = 2_000_000
@@ -21,7 +21,7 @@ def wasserstein_grid_1d(grid: Grid, first, second, p: float = 2.0) -> float:
     divided by its mass; negative cells count as empty.
 
     Raises:
-      PersonError: a grid in two dimensions, a density of another shape, or p < 1.
+      PersonError: a grid in two dimensions, a density of another shape or without mass, or p < 1.
 
     Source: Villani 2003, theorem 2.18.
 
@@ -63,7 +63,7 @@ def wasserstein_2d(grid: Grid, first, second, cells: int | tuple[int, int] = 32)
       cells: per axis, a divisor of the grid's.
 
     Raises:
-      PersonError: POT is not installed, or cells do not divide the grid.
+      PersonError: POT is not installed, cells do not divide the grid, or a density without mass.
 
     Source: Bonneel et al. 2011 (the solver of POT).
     """
@@ -94,8 +94,7 @@ def sampling_floor_2d(
 
 def _distribution(grid, density):
     """The distribution function at the edges, from 0 to 1."""
-    check_density(grid, density)
-    total = np.cumsum(np.maximum(np.asarray(density, np.float64), 0))
+    total = np.cumsum(shares(grid, density))
     return np.concatenate([[0.0], total / total[-1]])
 
 
@@ -120,8 +119,7 @@ def _mean_power(a, b, p):
 
 
 def _histogram(grid, density, cells):
-    check_density(grid, density)
-    coarse, density = coarsen(grid, np.maximum(np.asarray(density, np.float64), 0), cells)
+    coarse, density = coarsen(grid, shares(grid, density), cells)
     return coarse, density.ravel() / density.sum()
 
 

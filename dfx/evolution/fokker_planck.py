@@ -10,6 +10,7 @@ to rounding; the box is closed, so it must hold the law at all times.
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,7 @@ def evolve(
     """
     choose("method", method, METHODS)
     check_density(grid, density)
+    density = jnp.asarray(density, jnp.result_type(density, float))
     starts, lengths = steps_of(times, density.dtype)
     if keep is not None and not all(0 <= i <= len(lengths) for i in keep):
         raise PersonError(f"keep = {keep}: must lie in 0..{len(lengths)}, the indices of the times")
@@ -67,16 +69,23 @@ def evolve(
 
 
 def positive_step(motion, grid: Grid, t, dtype=None):
-    """Return the longest step for which "crank_nicolson" keeps every density positive, at time t.
+    """Return a step up to which "crank_nicolson" keeps every density positive, in the unit of t.
 
-    2 over the highest rate at which a cell is left, at least about spacing^2 / D.
+    2 over the highest rate at which a cell is left along rising or falling times, so it serves
+    both: spacing^2 / D without a drift, less with one.
+
+    Args:
+      motion, grid: as for `evolve`.
+      t: the time at which the coefficients are taken, a number.
+      dtype: of the computation; None is that of t, or JAX's default float.
     """
-    return _positive_step(motion, grid, jnp.asarray(t, dtype))
+    return _positive_step(motion, grid, jnp.asarray(t, dtype or jnp.result_type(t, float)))
 
 
 @jax.jit
 def _positive_step(motion, grid, t):
-    leave = [_leaving(*_rates(motion, grid, t, i, 1, t.dtype)).max() for i in range(grid.dim)]
+    ways = itertools.product(range(grid.dim), (1, -1))
+    leave = [_leaving(*_rates(motion, grid, t, i, sign, t.dtype)).max() for i, sign in ways]
     return 2 / jnp.max(jnp.stack(leave))
 
 

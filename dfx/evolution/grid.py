@@ -17,6 +17,7 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.pytree import pytree
+from dfx.targets.arithmetic import einsum
 
 
 @pytree
@@ -123,9 +124,9 @@ def moments(grid: Grid, density):
     The density that is constant in each cell has spacing^2 / 12 more variance along each axis.
     """
     x, weights = grid.centres(density.dtype), density.ravel() / jnp.sum(density)
-    mean = weights @ x
+    mean = einsum("n,ni->i", weights, x)
     offset = x - mean
-    return mean, jnp.einsum("n,ni,nj->ij", weights, offset, offset, precision="highest")
+    return mean, einsum("n,ni,nj->ij", weights, offset, offset)
 
 
 def score_on_grid(grid: Grid, density):
@@ -134,11 +135,17 @@ def score_on_grid(grid: Grid, density):
     Central differences of the logarithm, one-sided at the border, order 2; not a number where the
     density is 0. For laws that are known on a grid alone.
     """
-    found = jnp.gradient(jnp.log(density))
-    slopes = found if isinstance(found, list) else [found]
-    return jnp.stack([slope.ravel() for slope in slopes], -1) / jnp.asarray(
-        grid.spacing, density.dtype
-    )
+    log_density = jnp.log(density)
+    slopes = [_differences(log_density, i).ravel() for i in range(grid.dim)]
+    return jnp.stack(slopes, -1) / jnp.asarray(grid.spacing, density.dtype)
+
+
+def _differences(values, axis):
+    """Central differences per cell; beyond the border lies the parabola of the last three cells."""
+    f = jnp.moveaxis(values, axis, 0)
+    first, last = (3 * (a - b) + c for a, b, c in (f[:3], f[:-4:-1]))
+    f = jnp.concatenate([first[None], f, last[None]])
+    return jnp.moveaxis(0.5 * (f[2:] - f[:-2]), 0, axis)
 
 
 def coarsen(grid: Grid, density, cells) -> tuple[Grid, Any]:
@@ -164,6 +171,20 @@ def check_density(grid: Grid, density) -> None:
     """Raise PersonError unless the array has the shape of the grid."""
     if density.shape != grid.shape:
         raise PersonError(f"a density of shape {density.shape} on a grid of shape {grid.shape}")
+
+
+def shares(grid: Grid, density) -> np.ndarray:
+    """Return the share of the mass in each cell, on the host in float64; negative cells are empty.
+
+    Raises:
+      PersonError: a density of another shape, or without a positive and finite mass.
+    """
+    check_density(grid, density)
+    masses = np.maximum(np.asarray(density, np.float64), 0)
+    total = masses.sum()
+    if not 0 < total < np.inf:
+        raise PersonError(f"a density of mass {total:g}: must be positive and finite")
+    return masses / total
 
 
 def _points(axes, dtype):

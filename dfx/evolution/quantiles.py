@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtri
 
 from dfx.errors import PersonError
-from dfx.evolution.grid import Grid, check_density
+from dfx.evolution.grid import Grid, shares
 
 #: Halvings of the bracket of a quantile: 2^-80 of it is below the rounding of float64.
 NUM_BISECTIONS = 80
@@ -90,15 +90,16 @@ def grid_quantiles(grid: Grid, density, nodes: Nodes):
     borders with mass on both sides they stay there. On the host, in float64.
 
     Raises:
-      PersonError: a grid in two dimensions, or a density of another shape.
+      PersonError: a grid in two dimensions, or a density of another shape, without mass or with all
+        of it in one cell.
     """
     _check_line(grid)
-    check_density(grid, density)
-    masses = np.maximum(np.asarray(density, np.float64), 0)
-    masses = masses / masses.sum()
+    masses = shares(grid, density)
     below, above = np.cumsum(masses)[:-1], np.cumsum(masses[::-1])[::-1][1:]
     scores = np.where(below < 0.5, ndtri(np.minimum(below, 0.5)), -ndtri(np.minimum(above, 0.5)))
     inside = np.isfinite(scores)
+    if not inside.any():
+        raise PersonError("all mass is in one cell: the grid does not resolve its quantiles")
     return np.interp(nodes.z, scores[inside], grid.edges(0)[1:-1][inside])
 
 

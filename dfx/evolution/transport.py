@@ -42,7 +42,7 @@ def move(motion, x, times, method: str = "rk4"):
     Raises:
       PersonError: a motion with diffusion, times that neither rise nor fall, an unknown method.
     """
-    starts, lengths = _checked(motion, times, method, x.dtype)
+    x, starts, lengths = _checked(motion, x, times, method)
     return _move(motion, x, starts, lengths, method=method)
 
 
@@ -52,7 +52,7 @@ def move_with_density(motion, x, times, method: str = "rk4"):
     The change is - int div b dt, in nats, at d forward derivatives an evaluation; arguments, order
     and errors as for `move`.
     """
-    starts, lengths = _checked(motion, times, method, x.dtype)
+    x, starts, lengths = _checked(motion, x, times, method)
     return _move_with_density(motion, x, starts, lengths, method=method)
 
 
@@ -114,10 +114,11 @@ def _add(state, slope, dt):
     return jax.tree.map(lambda a, b: a + dt * b, state, slope)
 
 
-def _checked(motion, times, method, dtype):
+def _checked(motion, x, times, method):
     choose("method", method, METHODS)
-    starts, lengths = steps_of(times, dtype)
+    x = jnp.asarray(x, jnp.result_type(x, float))
+    starts, lengths = steps_of(times, x.dtype)
     noise = motion.diffusion(starts[0] + 0.5 * lengths[0])
     if not isinstance(noise, jax.core.Tracer) and float(noise) != 0:
         raise PersonError(f"the motion has diffusion {float(noise):g}: only a flow carries points")
-    return starts, lengths
+    return x, starts, lengths

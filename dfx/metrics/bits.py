@@ -56,13 +56,13 @@ def mean_bits(log_density, dim: int, spacing: float) -> Estimate:
       too.
 
     Raises:
-      ValueError: log_density has another shape, or dim or spacing is not positive.
+      PersonError: log_density has another shape, or dim or spacing is not positive.
 
     Source: Theis, van den Oord and Bethge 2016; Burda, Grosse and Salakhutdinov 2016 for r > 1.
     """
     nats = np.asarray(log_density, np.float64)
     if nats.ndim not in (1, 2) or not nats.size:
-        raise ValueError(f"log_density is of shape {nats.shape}, allowed: (n,) or (n, r)")
+        raise PersonError(f"log_density is of shape {nats.shape}, allowed: (n,) or (n, r)")
     if nats.ndim == 2:
         nats = logsumexp(nats, axis=1) - np.log(nats.shape[1])
     return mean(bits_per_dimension(nats, dim, spacing))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dfx.errors import PersonError
 from dfx.metrics.estimate import Estimate
 from dfx.metrics.intervals import Interval, wilson
 
@@ -33,9 +34,10 @@ def class_histogram(
 ) -> Classes:
     """Return the histogram of the classes of n samples.
 
-    The entropy of the counts is low by (k - 1) / 2n to first order, which is added (Miller 1955);
-    the sum is cut at log k. Its error is std(log share) / sqrt(n), which is 0 for equal shares,
-    where the error is of order k / n.
+    The entropy of the counts is low by (s - 1) / 2n to first order, s the number of classes that
+    can occur (Miller 1955); this is added with those that did, and the sum is cut at log k. Its
+    error is std(log share) / sqrt(n), which is 0 for equal shares, where the error is of order
+    k / n.
 
     Args:
       judged: probabilities (n, k), rows summing to 1; or labels (n,), integers.
@@ -44,7 +46,7 @@ def class_histogram(
       level: of the intervals.
 
     Raises:
-      ValueError: no samples, labels out of range, or rows that are no probabilities.
+      PersonError: no samples, labels out of range, or rows that are no probabilities.
 
     >>> class_histogram(np.array([0, 1, 1, 0]), 3).missing
     array([2])
@@ -83,18 +85,19 @@ def _labels(judged: np.ndarray, num_classes: int | None):
     """Labels, the highest probabilities or None, and the number of classes."""
     if judged.ndim == 2 and judged.size:
         # float32 softmax rows sum to 1 within a few roundings a class.
-        if np.any(judged < 0) or np.abs(judged.sum(1) - 1).max() > 1e-3:
-            raise ValueError("rows are no probabilities, allowed: from 0 up, with the sum 1")
+        if np.any(judged < 0) or not (np.abs(judged.sum(1) - 1) <= 1e-3).all():
+            raise PersonError("rows are no probabilities, allowed: from 0 up, with the sum 1")
         if num_classes not in (None, judged.shape[1]):
-            raise ValueError(f"num_classes is {num_classes}, the rows have {judged.shape[1]}")
+            raise PersonError(f"num_classes is {num_classes}, the rows have {judged.shape[1]}")
         return judged.argmax(1), judged.max(1), judged.shape[1]
     if judged.ndim != 1 or judged.dtype.kind not in "iu" or not judged.size or not num_classes:
-        raise ValueError(
+        raise PersonError(
             f"judged is {judged.dtype} of shape {judged.shape}, allowed: probabilities (n, k), or "
             "integers (n,) with num_classes"
         )
     if judged.min() < 0 or judged.max() >= num_classes:
-        raise ValueError(f"label {judged.min()} or {judged.max()}, allowed: 0 to {num_classes - 1}")
+        ends = f"{judged.min()} or {judged.max()}"
+        raise PersonError(f"label {ends}, allowed: 0 to {num_classes - 1}")
     return judged, None, num_classes
 
 

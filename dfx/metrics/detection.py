@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from dfx.errors import PersonError
+
 
 class Curve(NamedTuple):
     """A ROC curve: fractions of negatives and positives with score >= threshold, from (0, 0) to (1,
@@ -43,7 +45,7 @@ def roc(scores, labels) -> Curve:
     pieces.
 
     Raises:
-      ValueError: a class is empty, a score is NaN, or the shapes differ; so do all functions here.
+      PersonError: a class is empty, a score is NaN, or the shapes differ; so do all functions here.
     """
     scores, labels = _checked(scores, labels)
     order = np.argsort(-scores, kind="stable")
@@ -78,10 +80,10 @@ def threshold_keeping(scores, labels, keep: float = 0.96) -> float:
     Choose it on one seed and judge it on others: on the samples that it was chosen on it flatters.
 
     Raises:
-      ValueError: keep is outside (0, 1].
+      PersonError: keep is outside (0, 1].
     """
     if not 0 < keep <= 1:
-        raise ValueError(f"keep is {keep}, allowed: above 0, at most 1")
+        raise PersonError(f"keep is {keep}, allowed: above 0, at most 1")
     scores, labels = _checked(scores, labels)
     negatives = np.sort(scores[~labels])
     # The tolerance keeps keep * n, a whole number in exact arithmetic, from being rounded up.
@@ -106,24 +108,24 @@ def keep_lowest(scores, count: int) -> np.ndarray:
     Of equal scores at the border the first ones stay.
 
     Raises:
-      ValueError: count exceeds the number of scores, or a score is NaN.
+      PersonError: count exceeds the number of scores, or a score is NaN.
     """
     scores = np.asarray(scores, np.float64)
     if not 0 <= count <= len(scores):
-        raise ValueError(f"count is {count}, allowed: 0 to {len(scores)}")
+        raise PersonError(f"count is {count}, allowed: 0 to {len(scores)}")
     if np.isnan(scores).any():
-        raise ValueError(f"{np.isnan(scores).sum()} of the scores are NaN")
+        raise PersonError(f"{np.isnan(scores).sum()} of the scores are NaN")
     return np.sort(np.argsort(scores, kind="stable")[:count])
 
 
 def _checked(scores, labels) -> tuple[np.ndarray, np.ndarray]:
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
     if scores.ndim != 1 or labels.shape != scores.shape:
-        raise ValueError(f"scores {scores.shape} and labels {labels.shape} must both be (n,)")
+        raise PersonError(f"scores {scores.shape} and labels {labels.shape} must both be (n,)")
     if labels.dtype != bool:
-        raise ValueError(f"labels are {labels.dtype}, allowed: bool, True for a positive")
+        raise PersonError(f"labels are {labels.dtype}, allowed: bool, True for a positive")
     if np.isnan(scores).any():
-        raise ValueError(f"{np.isnan(scores).sum()} of the scores are NaN")
+        raise PersonError(f"{np.isnan(scores).sum()} of the scores are NaN")
     if labels.all() or not labels.any():
-        raise ValueError(f"all {len(labels)} labels are equal, both kinds are needed")
+        raise PersonError(f"all {len(labels)} labels are equal, both kinds are needed")
     return scores, labels

@@ -9,6 +9,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from dfx.errors import PersonError
+
 
 def wasserstein_1d(x, y, p: float = 2.0) -> float:
     """Return the exact W_p between two sets of numbers, (n,) and (m,), each point of equal mass.
@@ -20,14 +22,14 @@ def wasserstein_1d(x, y, p: float = 2.0) -> float:
       p: the order, 1 or more.
 
     Raises:
-      ValueError: a set is empty or not a vector, or p < 1.
+      PersonError: a set is empty or not a vector, or p < 1.
 
     >>> wasserstein_1d([0.0, 1.0], [3.0, 4.0, 3.0, 4.0])
     3.0
     """
     x, y = (np.sort(np.asarray(a, np.float64)) for a in (x, y))
     if x.ndim != 1 or y.ndim != 1 or not x.size or not y.size:
-        raise ValueError(f"shapes are {x.shape} and {y.shape}, allowed: (n,) and (m,), not empty")
+        raise PersonError(f"shapes are {x.shape} and {y.shape}, allowed: (n,) and (m,), not empty")
     return float(_cost_1d(x, y, _order(p)) ** (1 / p))
 
 
@@ -40,11 +42,13 @@ def sliced_wasserstein(key, x, y, num_directions: int = 200, p: float = 2.0) -> 
     Source: Rabin et al. 2011; Bonneel et al. 2015.
 
     Raises:
-      ValueError: the dimensions differ, a set is empty, or p < 1.
+      PersonError: the dimensions differ, a set is empty, no directions, or p < 1.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.size or not y.size:
-        raise ValueError(f"shapes are {x.shape} and {y.shape}, allowed: (n, d) and (m, d)")
+        raise PersonError(f"shapes are {x.shape} and {y.shape}, allowed: (n, d) and (m, d)")
+    if num_directions < 1:
+        raise PersonError(f"num_directions is {num_directions}, allowed: 1 or more")
     normal = jax.random.normal(key, (num_directions, x.shape[1]), np.float32)
     theta = np.asarray(normal, np.float64)
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
@@ -65,5 +69,5 @@ def _cost_1d(x, y, p: float) -> float:
 
 def _order(p: float) -> float:
     if p < 1:
-        raise ValueError(f"p is {p}, allowed: 1 or more")
+        raise PersonError(f"p is {p}, allowed: 1 or more")
     return p

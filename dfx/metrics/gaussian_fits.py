@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dfx.errors import PersonError
 from dfx.metrics.estimate import Estimate
 from dfx.moments import Moments, merge, moments, remove
 
@@ -40,11 +41,11 @@ def bures(a, b) -> float:
     Source: Bhatia, Jain and Lim 2019, theorem 1.
 
     Raises:
-      ValueError: shapes that do not fit.
+      PersonError: shapes that do not fit.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1]:
-        raise ValueError(f"covariances are {a.shape} and {b.shape}, allowed: (d, d) both")
+        raise PersonError(f"covariances are {a.shape} and {b.shape}, allowed: (d, d) both")
     return _bures_of_roots(_root(a), _root(b))
 
 
@@ -64,11 +65,11 @@ def frechet(x, y) -> float:
     about d (1 + (d + 1) / 4) (1/n + 1/m). `frechet_estimate` has the limit and an error.
 
     Raises:
-      ValueError: the dimensions differ, or a set has fewer than two points.
+      PersonError: the dimensions differ, or a set has fewer than two points.
     """
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(f"shapes are {x.shape} and {y.shape}, allowed: (n, d), (m, d), two points")
+        raise PersonError(f"shapes are {x.shape} and {y.shape}, allowed: (n, d), (m, d), n, m > 1")
     return frechet_distance(moments(x), moments(y))
 
 
@@ -76,7 +77,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """Return |mean_a - mean_b|^2 + `bures`(cov_a, cov_b), with unbiased covariances.
 
     Raises:
-      ValueError: shapes that do not fit, or fewer than two features.
+      PersonError: shapes that do not fit, or fewer than two features.
     """
     return _to(b)(a)
 
@@ -101,7 +102,7 @@ def frechet_estimate(
         bias and error then count too.
 
     Raises:
-      ValueError: fewer than two groups, groups of different size, or shapes that do not fit.
+      PersonError: fewer than two groups, groups of different size, or shapes that do not fit.
 
     Source: Chong and Forsyth 2020; Efron and Tibshirani 1993, chapter 11.
     """
@@ -120,7 +121,7 @@ def frechet_estimate(
 def _whole(groups: Sequence[Moments]) -> Moments:
     counts = sorted({group.size for group in groups})
     if len(groups) < 2 or len(counts) != 1:
-        raise ValueError(
+        raise PersonError(
             f"{len(groups)} groups of {' and '.join(map(str, counts))} features, allowed: two "
             "groups or more, of one size"
         )
@@ -138,7 +139,7 @@ def _to(reference: Moments) -> Callable[[Moments], float]:
 
     def distance(other: Moments) -> float:
         if other.mean.shape != reference.mean.shape:
-            raise ValueError(
+            raise PersonError(
                 f"features of {len(other.mean)} and {len(reference.mean)} numbers, allowed: equal"
             )
         shift = other.mean - reference.mean

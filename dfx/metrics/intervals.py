@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from scipy import stats
 
+from dfx.errors import PersonError
+
 
 class Interval(NamedTuple):
     """An estimate with the ends of its confidence interval; all three of one shape."""
@@ -34,11 +36,11 @@ def wilson(count, num_trials, level: float = 0.95) -> Interval:
       level: in (0, 1).
 
     Raises:
-      ValueError: a count outside 0 to num_trials, no trials, or a level outside (0, 1).
+      PersonError: a count outside 0 to num_trials, no trials, or a level outside (0, 1).
     """
     count, n = np.asarray(count, np.float64), np.asarray(num_trials, np.float64)
     if np.any(n < 1) or np.any(count < 0) or np.any(count > n):
-        raise ValueError(f"{count} hits of {n} trials, allowed: 0 to n hits of 1 trial or more")
+        raise PersonError(f"{count} hits of {n} trials, allowed: 0 to n hits of 1 trial or more")
     z = stats.norm.ppf(_upper(level))
     p = count / n
     centre = p + z**2 / (2 * n)
@@ -64,12 +66,12 @@ def bootstrap(
       level: in (0, 1).
 
     Raises:
-      ValueError: the lengths differ, or a level outside (0, 1).
+      PersonError: the lengths differ or are 0, or a level outside (0, 1).
     """
     arrays = [np.asarray(sample) for sample in samples]
     lengths = {len(array) for array in arrays}
-    if len(lengths) != 1:
-        raise ValueError(f"samples have lengths {sorted(lengths)}, allowed: one length, at least 1")
+    if len(lengths) != 1 or 0 in lengths:
+        raise PersonError(f"samples have lengths {sorted(lengths)}, allowed: one, at least 1")
     (n,) = lengths
     upper = _upper(level)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
@@ -82,5 +84,5 @@ def bootstrap(
 def _upper(level: float) -> float:
     """The probability below the upper end of a two-sided interval."""
     if not 0 < level < 1:
-        raise ValueError(f"level is {level}, allowed: above 0 and below 1")
+        raise PersonError(f"level is {level}, allowed: above 0 and below 1")
     return (1 + level) / 2

@@ -48,7 +48,7 @@ def precision_recall(data, samples, k: int = 3, *, chunk: int = 2048) -> Precisi
       points in four dimensions).
 
     Raises:
-      ValueError: shapes that do not fit, or k not below the sizes of both sets.
+      PersonError: shapes that do not fit, or k not below the sizes of both sets.
 
     Source: Kynkaanniemi, Karras, Laine, Lehtinen and Aila 2019, equations 1 and 2.
     """
@@ -74,7 +74,7 @@ def density_coverage(data, samples, k: int = 5, *, chunk: int = 2048) -> Density
       lower bound as in `precision_recall`.
 
     Raises:
-      ValueError: as `precision_recall`.
+      PersonError: as `precision_recall`.
 
     Source: Naeem, Oh, Uh, Choi and Yoo 2020, equations 3 and 4.
     """

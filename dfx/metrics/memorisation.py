@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dfx.errors import PersonError
 from dfx.metrics.estimate import Estimate, mean
 from dfx.metrics.intervals import Interval, wilson
 from dfx.metrics.neighbours import nearest
@@ -56,7 +57,7 @@ def nearness(samples, training, *, same: bool = False, chunk: int = 2048) -> Nea
       chunk: rows of a block of distances.
 
     Raises:
-      ValueError: shapes that do not fit, or too few training points.
+      PersonError: shapes that do not fit, or too few training points.
 
     Source: Yoon et al. 2023; Gu, Du, Pang, Li, Lin and Wang 2023, equation 4.
     """
@@ -79,10 +80,10 @@ def memorised(
       level: of the intervals, which take the samples as independent and the threshold as given.
 
     Raises:
-      ValueError: cut or rate is outside (0, 1).
+      PersonError: cut or rate is outside (0, 1).
     """
     if not (0 < cut < 1 and 0 < rate < 1):
-        raise ValueError(f"cut is {cut}, rate is {rate}, allowed: above 0 and below 1")
+        raise PersonError(f"cut is {cut}, rate is {rate}, allowed: above 0 and below 1")
     threshold = np.quantile(held_out.distance, rate)
     return Memorised(
         _share(samples.ratio < cut, level),

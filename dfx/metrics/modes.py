@@ -1,10 +1,10 @@
 """Mode statistics of samples from a mixture with known, well separated modes.
 
-A sample belongs to the mode whose mean is nearest; its distance is counted in standard deviations
-of that mode. It is *hallucinated* when it lies further than `cut` of them from every mean, where
-the law itself has next to no mass: P(chi_d > 6) is 2e-9 in d = 1 dimension and 1.5e-8 in d = 2. The
-paper (Aithal et al. 2024, arXiv 2406.09358) states no cut; 6 is ours, and 4 and 8 show how much
-depends on it.
+Distances are counted in standard deviations of the mode, and a sample belongs to the mode that is
+nearest so; for modes of one std that is the one with the nearest mean. It is *hallucinated* when it
+lies further than `cut` of them from every mean, where the law itself has next to no mass:
+P(chi_d > 6) is 2e-9 in d = 1 dimension and 1.5e-8 in d = 2. The paper (Aithal et al. 2024, arXiv
+2406.09358) states no cut; 6 is ours, and 4 and 8 show how much depends on it.
 
 Throughout, x has shape (n, d), means (k, d) with d >= 1, and std is one number or one per mode,
 (k,).
@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
+
+from dfx.errors import PersonError
 
 #: Where a sample stops belonging to a mode, in standard deviations.
 CUT = 6.0
@@ -35,21 +37,27 @@ class Between(NamedTuple):
 
 
 def nearest_mode(x, means, std) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mode of each sample, int (n,), and its distance |x - mean| / std from it, (n,).
+    """Return the mode of each sample, int (n,), the one with the least distance |x - mean| / std,
+    and that distance, (n,).
 
     Raises:
-      ValueError: the shapes do not fit, std is not positive, or x is not finite.
+      PersonError: the shapes do not fit, std is not positive, or x is not finite.
 
     >>> nearest_mode([[1.1], [2.8]], [[1.0], [2.0], [3.0]], 0.05)
     (array([0, 2]), array([2., 4.]))
     """
     x, means, std = _checked(x, means, std)
-    distance, index = KDTree(means).query(x)
-    return index, distance / std[index]
+    index, nearest = np.zeros(len(x), int), np.full(len(x), np.inf)
+    for one in np.unique(std):
+        modes = np.flatnonzero(std == one)
+        distance, place = KDTree(means[modes]).query(x)
+        nearer = distance / one < nearest
+        index[nearer], nearest[nearer] = modes[place[nearer]], distance[nearer] / one
+    return index, nearest
 
 
 def hallucinated(x, means, std, cut: float = CUT) -> np.ndarray:
-    """Return whether each sample lies over `cut` standard deviations from its mode, bool (n,)."""
+    """Return whether each sample lies over `cut` standard deviations from every mean, bool (n,)."""
     return nearest_mode(x, means, std)[1] > cut
 
 
@@ -59,7 +67,7 @@ def hallucinated_fraction(x, means, std, cut: float = CUT) -> float:
 
 
 def mode_shares(x, means) -> np.ndarray:
-    """Return the share of the samples that belongs to each mode, hallucinated ones included, (k,).
+    """Return the share of the samples nearest to each mean, hallucinated ones included, (k,).
 
     The shares sum to one; a sampler of an equal mixture gives 1/k with standard error
     sqrt((1/k) (1 - 1/k) / n).
@@ -130,9 +138,11 @@ def pair_counts(between: Between, num_modes: int) -> np.ndarray:
 def _checked(x, means, std):
     x, means = np.asarray(x, np.float64), np.asarray(means, np.float64)
     if x.ndim != 2 or means.ndim != 2 or x.shape[1] != means.shape[1]:
-        raise ValueError(f"x is {x.shape}, means are {means.shape}, allowed: (n, d) and (k, d)")
+        raise PersonError(f"x is {x.shape}, means are {means.shape}, allowed: (n, d) and (k, d)")
     if not np.all(np.asarray(std) > 0):
-        raise ValueError(f"std is {std}, allowed: positive")
+        raise PersonError(f"std is {std}, allowed: positive")
+    if not np.isfinite(x).all():
+        raise PersonError(f"{(~np.isfinite(x)).any(1).sum()} samples of x are not finite")
     return x, means, np.broadcast_to(np.asarray(std, np.float64), len(means))
 
 

@@ -1,9 +1,11 @@
 """Nearest neighbours and balls between two large sets, block by block.
 
 Sets are (n, ...), each entry flattened to d numbers: features, or pictures as bytes or numbers.
-Distances are Euclidean. A block of distances comes from |x|^2 + |y|^2 - 2 x.y about a common
-centre, in float32 or the sets' own wider type; the distances that are returned are computed anew
-from the differences, so that those of near copies have all their digits.
+Distances are Euclidean, in float32, or in float64 if the sets have it and JAX's x64 mode is on. The
+distances that are returned come from differences, so that those of near copies have all their
+digits. The blocks in which neighbours are ranked and balls are judged do too in up to 16
+dimensions; in more they come from |x|^2 + |y|^2 - 2 x.y about a common centre, in which distances
+below about 1e-3 of the size of the sets are rounding in float32.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dfx.errors import PersonError
+
+#: In up to so many dimensions a block comes from differences, at about the cost of a product.
+_FEW = 16
 
 #: Candidates kept beyond k: blocks rank near ties by rounding, the exact distances decide.
 _SLACK = 4
@@ -45,12 +52,12 @@ def nearest(queries, points, k: int = 1, *, same: bool = False, chunk: int = 204
       chunk: rows of a block; memory is about 3 chunk^2 + 2 chunk d numbers.
 
     Raises:
-      ValueError: shapes that do not fit, or k out of range.
+      PersonError: shapes that do not fit, numbers that are not finite, or k out of range.
     """
     queries, points = _checked(queries, points)
     allowed = len(points) - same
     if not 1 <= k <= allowed or (same and len(queries) != len(points)):
-        raise ValueError(
+        raise PersonError(
             f"{k} neighbours among {allowed} points for {len(queries)} queries, allowed: k from 1 "
             "to the number of points; with same=True two equal sets"
         )
@@ -81,12 +88,12 @@ def in_balls(queries, centres, radii, *, chunk: int = 2048) -> Balls:
       chunk: rows of a block.
 
     Raises:
-      ValueError: shapes that do not fit.
+      PersonError: shapes that do not fit, or numbers that are not finite.
     """
     queries, centres = _checked(queries, centres)
     radii = np.asarray(radii)
     if radii.shape != (len(centres),):
-        raise ValueError(f"radii are {radii.shape}, allowed: ({len(centres)},)")
+        raise PersonError(f"radii are {radii.shape}, allowed: ({len(centres)},)")
     middle = _centre(centres, chunk)
     of_query, of_ball = np.zeros(len(queries), np.int64), np.zeros(len(centres), np.int64)
     for start, block, count in _blocks(queries, chunk):
@@ -102,11 +109,13 @@ def in_balls(queries, centres, radii, *, chunk: int = 2048) -> Balls:
 def _checked(queries, points):
     queries, points = np.asarray(queries), np.asarray(points)
     if min(queries.ndim, points.ndim) < 2 or queries.shape[1:] != points.shape[1:]:
-        raise ValueError(
+        raise PersonError(
             f"sets are {queries.shape} and {points.shape}, allowed: (n, ...) and (m, ...)"
         )
     if not queries.size or not points.size:
-        raise ValueError(f"sets are {queries.shape} and {points.shape}, allowed: not empty")
+        raise PersonError(f"sets are {queries.shape} and {points.shape}, allowed: not empty")
+    if not np.isfinite([end for a in (queries, points) for end in (a.min(), a.max())]).all():
+        raise PersonError("sets hold numbers that are not finite: they have no neighbours")
     return queries.reshape(len(queries), -1), points.reshape(len(points), -1)
 
 
@@ -136,9 +145,13 @@ def _none_yet(num_rows: int, keep: int, dtype):
 
 def _squares(queries, points, centre):
     """The matrix of squared distances, and the scale of its rounding, (n, m) both."""
-    x, y = (a.astype(centre.dtype) - centre for a in (queries, points))
-    norms = (x**2).sum(1)[:, None] + (y**2).sum(1)
-    squares = norms - 2 * jnp.matmul(x, y.T, precision="highest")
+    x, y = (a.astype(centre.dtype) for a in (queries, points))
+    if x.shape[1] <= _FEW:
+        squares = norms = sum((x[:, i, None] - y[:, i]) ** 2 for i in range(x.shape[1]))
+    else:
+        x, y = x - centre, y - centre
+        norms = (x**2).sum(1)[:, None] + (y**2).sum(1)
+        squares = norms - 2 * jnp.matmul(x, y.T, precision="highest")
     return squares, norms * jnp.finfo(centre.dtype).eps
 
 
@@ -169,7 +182,7 @@ def _exact(queries, chosen):
 def _inside(queries, centres, radii, middle, counts):
     """Of each query and each ball, how many of the other it meets."""
     squares, rounding = _squares(queries, centres, middle)
-    # Eight roundings of the norms: a sum of d products errs by less in practice.
+    # Eight roundings: a sum of d terms errs by less in practice.
     inside = squares <= radii.astype(squares.dtype) ** 2 + 8 * rounding
     inside &= (jnp.arange(len(queries)) < counts[0])[:, None]
     inside &= jnp.arange(len(centres)) < counts[1]

@@ -46,7 +46,7 @@ def principal_shares(paths, count: int | None = None) -> np.ndarray:
     flat = _flat(paths)
     offsets = flat - flat.mean(1, keepdims=True)
     squares = np.linalg.eigvalsh(offsets @ offsets.swapaxes(1, 2))[:, ::-1]
-    total = _moving(np.sum(offsets**2, axis=(1, 2)))
+    total = _moving(np.sum(offsets**2, axis=(1, 2)), flat)
     # Rounding leaves the zero eigenvalues at 1e-16 of the largest, of either sign.
     shares = np.cumsum(np.maximum(squares, 0), axis=1) / total[:, None]
     return shares[:, : flat.shape[1] - 1 if count is None else count]
@@ -69,10 +69,11 @@ def rotation(paths, alpha, sigma) -> np.ndarray:
     """
     flat = _flat(paths)
     alpha, sigma = (np.asarray(a, np.float64) for a in (alpha, sigma))
-    if not alpha.shape == sigma.shape == flat.shape[1:2] or not sigma[0] > 0 or sigma[-1] != 0:
+    fit = alpha.shape == sigma.shape == flat.shape[1:2]
+    if not (fit and sigma[0] > 0 and alpha[-1] > 0 and sigma[-1] == 0):
         raise PersonError(
             f"alpha {alpha.shape}, sigma {sigma.shape} for {flat.shape[1]} frames: need one per "
-            "frame, with noise at the first and none at the last"
+            "frame, with noise at the first, and none but data at the last"
         )
     last = flat[:, -1:] / alpha[-1]
     eps = (flat[:, :1] - alpha[0] * last) / sigma[0]
@@ -91,7 +92,7 @@ def rotation_r2(paths, alpha, sigma, centred: bool = False) -> np.ndarray:
     """
     flat, turned = _flat(paths), _flat(rotation(paths, alpha, sigma))
     total = np.sum((flat - centred * flat.mean(1, keepdims=True)) ** 2, axis=(1, 2))
-    return 1 - np.sum((flat - turned) ** 2, axis=(1, 2)) / _moving(total)
+    return 1 - np.sum((flat - turned) ** 2, axis=(1, 2)) / _moving(total, flat)
 
 
 def end_plane(paths) -> Plane:
@@ -104,7 +105,7 @@ def end_plane(paths) -> Plane:
     ends = flat[:, [0, -1]].swapaxes(1, 2)
     directions, factors = np.linalg.qr(ends)
     heights = np.abs(np.diagonal(factors, axis1=1, axis2=2))
-    if not (heights > 1e-12 * np.linalg.norm(ends, axis=1)).all():
+    if heights.shape[1] < 2 or not (heights > 1e-12 * np.linalg.norm(ends, axis=1)).all():
         raise PersonError("the ends of a path are 0 or along one line: they span no plane")
     directions = directions * np.sign(np.diagonal(factors, axis1=1, axis2=2))[:, None]
     coordinates = flat @ directions
@@ -120,7 +121,9 @@ def _flat(paths) -> np.ndarray:
     return paths.reshape(*paths.shape[:2], -1)
 
 
-def _moving(total) -> np.ndarray:
-    if not (total > 0).all():
+def _moving(total, flat) -> np.ndarray:
+    # The mean of equal frames is off by its rounding.
+    rounding = (flat.shape[1] * np.finfo(np.float64).eps) ** 2 * np.sum(flat**2, axis=(1, 2))
+    if not (total > rounding).all():
         raise PersonError("a path does not move: its variance has no shares")
     return total

@@ -58,7 +58,7 @@ def squared_distances(x, y):
     # About a common centre the expanded square loses the fewest digits.
     centre = x.mean(0)
     x, y = x - centre, y - centre
-    return jnp.maximum(jnp.sum(x**2, 1)[:, None] + jnp.sum(y**2, 1) - 2 * x @ y.T, 0)
+    return jnp.maximum(jnp.sum(x**2, 1)[:, None] + jnp.sum(y**2, 1) - 2 * _product(x, y.T), 0)
 
 
 def wasserstein_exact(x, y, p: float = 2.0) -> float:
@@ -113,7 +113,8 @@ def sinkhorn(
         every 10 iterations.
 
     Raises:
-      PersonError: an empty cost, masses of other shapes, eps, iterations or tolerance not positive.
+      PersonError: an empty cost, masses of other shapes, not positive or of another sum; eps,
+        iterations or tolerance not positive.
 
     Source: Cuturi 2013; Schmitzer 2019 (absorption into the potentials), algorithm 2.
     """
@@ -124,15 +125,22 @@ def sinkhorn(
         raise PersonError(f"num_iterations = {num_iterations}, tolerance = {tolerance}: positive")
     if not isinstance(eps, jax.core.Tracer) and not eps > 0:
         raise PersonError(f"eps = {eps}: must be positive")
-    masses = []
-    for name, mass, size in zip("ab", (a, b), cost.shape):
-        mass = (
-            jnp.full(size, 1 / size, cost.dtype) if mass is None else jnp.asarray(mass, cost.dtype)
-        )
-        if mass.shape != (size,):
-            raise PersonError(f"{name}: shape {mass.shape}: the cost needs ({size},)")
-        masses.append(mass)
+    masses = [_masses(*given, cost.dtype) for given in zip("ab", (a, b), cost.shape)]
     return _sinkhorn(cost, jnp.asarray(eps, cost.dtype), *masses, num_iterations, tolerance)
+
+
+def _masses(name, masses, size, dtype):
+    if masses is None:
+        return jnp.full(size, 1 / size, dtype)
+    masses = jnp.asarray(masses, dtype)
+    if masses.shape != (size,):
+        raise PersonError(f"{name}: shape {masses.shape}: the cost needs ({size},)")
+    if not isinstance(masses, jax.core.Tracer):
+        known = np.asarray(masses, np.float64)
+        # Masses that were divided in float32 have a sum that is off by rounding.
+        if not (known.min() > 0 and abs(known.sum() - 1) < 1e-3):
+            raise PersonError(f"{name}: the masses must be positive, with the sum 1")
+    return masses
 
 
 @functools.partial(jax.jit, static_argnames=("num_iterations", "tolerance"))
@@ -174,8 +182,8 @@ def _on_kernel(cost, eps, a, b, f, g, count):
 
     def rows(total, block):
         (k, mass), v = block, total[1]
-        u = jnp.where(mass > 0, mass / (k @ v), 0)
-        return (total[0] + u @ k, v), u
+        u = jnp.where(mass > 0, mass / _product(k, v), 0)
+        return (total[0] + _product(u, k), v), u
 
     def iterate(_, state):
         v, _ = state
@@ -204,6 +212,10 @@ def _value(cost, eps, a, f, g):
     """<P, C> and the error of the row masses."""
     plan = jnp.exp((f[:, None] + g - cost) / eps)
     return jnp.sum(plan * cost), jnp.sum(jnp.abs(jnp.sum(plan, axis=1) - a))
+
+
+def _product(a, b):
+    return jnp.matmul(a, b, precision="highest")
 
 
 def _in_rows(array, size: int):

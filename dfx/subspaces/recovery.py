@@ -28,7 +28,7 @@ def principal_angles(u, v):
     Args:
       u, v: orthonormal columns, (d, p) and (d, q); no columns of zeros.
 
-    Source: Bjorck Bjorck & Golub 1973, equations 12 and 13. Golub 1973.
+    Source: Bjorck & Golub 1973, equations 12 and 13.
     """
     if u.shape[1] < v.shape[1]:
         u, v = v, u

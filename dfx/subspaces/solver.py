@@ -59,7 +59,7 @@ def principal_subspace(x, dim: int, mask=None):
       A basis (d, r), by falling energy, and a number.
     """
     _check_dims(x, (dim,))
-    values, basis = _leading(x if mask is None else x * mask[:, None], dim)
+    values, basis = _leading(_counted(x, mask), dim)
     return basis, (values**2).sum()
 
 
@@ -98,7 +98,7 @@ def k_subspaces(
     if restarts < 1 or max_steps < 1:
         raise PersonError(f"restarts = {restarts}, max_steps = {max_steps}: 1 or more are needed")
     draw = choose("starts", starts, STARTS)
-    x = x if mask is None else x * mask[:, None]
+    x = _counted(x, mask)
     begin = jax.vmap(lambda key: draw(key, x, dims))(jax.random.split(key, restarts))
     if start is not None:
         begin = begin.at[0].set(start)
@@ -106,6 +106,11 @@ def k_subspaces(
     bases, objectives = jax.vmap(lambda labels: _fit_exactly(x, labels, dims))(labels)
     best = objectives.argmax()
     return Clustering(bases[best], labels[best], objectives[best], steps[best], objectives)
+
+
+def _counted(x, mask):
+    """Zeros where the mask is: a product would keep what is not a number."""
+    return x if mask is None else jnp.where(mask[:, None], x, 0)
 
 
 def _uniform(key, x, dims):

@@ -142,9 +142,10 @@ def test_stokes_theorem_round_a_circle_and_a_square():
     u, w = np.polynomial.legendre.leggauss(40)
     grid = np.stack(np.meshgrid(u, u, indexing="ij"), -1).reshape(-1, 2)
     weights = np.outer(w, w).ravel()
-    corners = jnp.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    square = circulation(swirl, diagnostics.polygon(corners + 0.2)).value
-    np.testing.assert_allclose(square, weights @ curl(grid + 0.2), rtol=1e-12)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    for shift in (0.2, 0):  # also with corners that are whole numbers
+        square = circulation(swirl, diagnostics.polygon(corners + shift)).value
+        np.testing.assert_allclose(square, weights @ curl(grid + shift), rtol=1e-12)
     radius, angle = 0.5 + 0.5 * grid[:, 0], np.pi * grid[:, 1]
     inside = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
     expected = np.pi / 2 * weights @ (radius * curl(inside))
@@ -184,6 +185,9 @@ def test_mistakes_are_refused():
         asymmetry(linear, x, jax.random.key(0), 3, "hutch++")
     with pytest.raises(PersonError, match="indices from 0 to 1"):
         asymmetry(linear, x, coordinates=[2])
+    for mask in (np.array([True, False]), [0.0, 1.5]):
+        with pytest.raises(PersonError, match="need indices"):
+            asymmetry(linear, x, coordinates=mask)
     with pytest.raises(PersonError, match="at least 3"):
         diagnostics.parametrised(jnp.sin, 2)
     with pytest.raises(PersonError, match="3 and 1 at least"):

@@ -140,6 +140,16 @@ def test_columns_in_groups_or_along_directions_are_those_of_the_whole():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
+def test_a_sample_is_reached_with_every_group_of_columns_or_not_at_all():
+    """Variances 1 and 1e-4, a path along the first, and 8 steps: too few for the second column."""
+    field, x = Gaussian(jnp.array([1.0, 1e-4]), jnp.zeros((2, 2))), jnp.array([[1.0, 0.0]])
+    flow = flow_jacobian(VP, field, x, [1e-3], at_once=1, max_steps=8)
+    np.testing.assert_array_equal(np.isnan(flow.matrix[0, 0]), [[False, True]] * 2)
+    assert not flow.reached.any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
 def test_the_flow_to_two_planes_keeps_two_directions_from_where_no_data_are_left():
     schedule, times = schedules.RectifiedLinear(), [1e-2, 1e-3]
     flow = flow_jacobian(schedule, planes(), normal(6, 6), times, rtol=1e-5)
@@ -250,9 +260,11 @@ def test_pictures_and_compiled_calls_give_the_same_readings():
         pictures, dimension.denoiser_singular_values(VP, flat, x0.reshape(3, 6), 0.2), rtol=1e-12
     )
     key = jax.random.key(0)
-    np.testing.assert_allclose(
-        dimension.score_singular_values(VP, field, x0, 0.2, key).shape, (3, 6)
+    spectra = (
+        dimension.score_singular_values(VP, f, a, 0.2, key)
+        for f, a in ((field, x0), (flat, x0.reshape(3, 6)))
     )
+    np.testing.assert_allclose(*spectra, rtol=1e-10)
 
 
 def test_the_count_is_where_the_largest_gap_is():
@@ -278,11 +290,15 @@ def test_mistakes_are_refused_in_one_line():
         flow_jacobian(VP, field, x, [0.1], num_steps=-1)
     with pytest.raises(PersonError, match="unknown method"):
         flow_jacobian(VP, field, x, [0.1], method="euler")
+    with pytest.raises(PersonError, match="give y to the flow"):
+        flow_jacobian(ALL[-1], field, x, [0.1])
     with pytest.raises(PersonError, match="num = 6: there are 5 orthogonal directions"):
         random_directions(jax.random.key(0), (5,), 6)
     for reading in (dimension.flipd, dimension.denoiser_singular_values):
         with pytest.raises(PersonError, match="needs data and noise"):
             reading(VP, field, x, 0.0)
+        with pytest.raises(PersonError, match="mean term"):
+            reading(ALL[-1], field, x, 0.3)
     with pytest.raises(PersonError, match="num_draws = 0"):
         dimension.score_singular_values(VP, field, x, 0.1, jax.random.key(0), 0)
     with pytest.raises(PersonError, match="unknown rule 'ration': did you mean 'ratio'"):

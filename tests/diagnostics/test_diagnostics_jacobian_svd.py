@@ -127,6 +127,8 @@ def test_ranks_of_known_values():
     assert rank(fall, 0.97) == 2 and rank(fall, 0.97, "energy") == 3
     many = np.stack([equal[:3], fall])
     np.testing.assert_array_equal(rank(many), [3, 3])
+    # Rounding: in float32 three times one is no more than 1 - 1e-9 of it.
+    assert rank(np.ones(3, np.float32), 1 - 1e-9) == 3
     np.testing.assert_array_equal(rank(many[:, :2], 0.97, total=(many**2).sum(1)), [3, 2])
 
 
@@ -137,6 +139,7 @@ def test_ranks_of_known_values():
         (lambda: diagnostics.jacobian_svd(FIELD, PICTURES, LEVEL, 2, KEY, -1), "oversampling"),
         (lambda: diagnostics.effective_rank(VALUES, rule="norms"), "did you mean 'norm'"),
         (lambda: diagnostics.effective_rank(VALUES, 1.0), "share"),
+        (lambda: diagnostics.effective_rank(VALUES, rule="entropy", total=1.0), "needs all values"),
     ],
 )
 def test_bad_input_is_said_in_one_line(call, message):

@@ -136,6 +136,16 @@ def test_the_upper_tail_is_that_of_the_f_law():
     np.testing.assert_allclose(found.p_value, expected, rtol=1e-9)
 
 
+def test_a_term_without_spread_fails_for_certain_or_says_nothing():
+    """grad x_k . s = s_k: the constant 0.1 is no score plus gauge, the constant 0 may be one."""
+    x = law.samples(LEVEL, 30, 5)
+    identity = lambda x: x  # noqa: E731
+    wrong = diagnostics.weak_gauge_test(identity, x, jnp.full_like(x, 0.1))
+    assert (wrong.p_value, wrong.statistic, wrong.rank) == (0, np.inf, 0)
+    half = diagnostics.weak_gauge_test(identity, x, x * jnp.array([1.0, 0.0]))
+    assert half.rank == 1 and half.p_value > 1e-3
+
+
 @pytest.mark.slow
 def test_features_that_repeat_count_once():
     features = diagnostics.radial(np.array([[0.5, 0.2], [-0.6, 0.5]]), 1.0)
@@ -165,6 +175,8 @@ def test_float32_projects_too():
 def test_mistakes_are_refused():
     with pytest.raises(PersonError, match="twice the same"):
         diagnostics.project(diagnostics.quadratic, law.points(), law.points(5))
+    with pytest.raises(PersonError, match="4 samples for 5 features"):
+        diagnostics.weak_gauge_test(diagnostics.quadratic, law.points(4), law.points(4))
     with pytest.raises(PersonError, match="must not be negative"):
         diagnostics.project(diagnostics.quadratic, law.points(), law.points(), ridge=-1.0)
     with pytest.raises(PersonError, match="at least 1"):

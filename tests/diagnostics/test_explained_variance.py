@@ -1,6 +1,5 @@
 """Explained variance: planted defects, and the far field of a point cloud."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -89,4 +88,6 @@ def test_mistakes_are_named():
         unexplained(shrink, shifted, RNG.normal(size=(3, 2)), EDM.at(np.ones(2), 2))
     with pytest.raises(PersonError, match="chunk = 0"):
         unexplained(shrink, shifted, RNG.normal(size=(3, 2)), EDM.at(1.0), chunk=0)
-    assert jax.tree.structure(unexplained(shrink, shrink, np.ones((1, 2)), EDM.at(1.0)))
+    level = schedules.MeanReverting(schedules.VPLinear()).at(0.5)
+    with pytest.raises(PersonError, match="mean term"):
+        unexplained(shrink, shifted, RNG.normal(size=(3, 2)), level)

@@ -111,6 +111,16 @@ def test_the_positive_step_is_two_over_the_highest_rate_out_of_a_cell():
     assert float(evolution.positive_step(motion, grid, 0.0)) == pytest.approx(0.04 / 0.3)
 
 
+@pytest.mark.parametrize("end", [1, -1])
+def test_a_positive_step_is_one_whichever_way_time_runs(end):
+    """A drift to the centre: along falling times the full cell there is left on both sides."""
+    motion = evolution.given(lambda x, t: -20 * jnp.tanh(x / 0.01), 0.01)
+    grid = evolution.make_grid(-1, 1, 101)
+    longest = float(evolution.positive_step(motion, grid, 0))
+    p = jnp.zeros(101, int).at[50].set(1)  # whole numbers are taken as numbers
+    assert evolution.evolve(motion, grid, p, [0, end * longest]).min() >= -ROUNDING
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_equilibrium_of_a_potential_is_kept_where_the_drift_is_the_difference_of_the_potential(
     method,

@@ -38,6 +38,14 @@ def test_the_distance_of_a_shift_is_its_square(shift):
     assert wider == pytest.approx(shift**2, rel=0.01, abs=1e-6)
 
 
+@pytest.mark.parametrize("shift", [5.0, 20.0, 80.0])
+def test_the_distance_of_a_far_shift_is_its_square(shift):
+    """Up to 80 standard deviations and cells: the kernel between the laws underflows."""
+    line = evolution.make_grid(-10.0, 90.0, 100)
+    laws = [bell(line.axis(0) - m, 1.0) for m in (0.0, shift)]
+    assert evolution.sinkhorn_divergence(line, *laws) == pytest.approx(shift**2, rel=1e-9)
+
+
 def test_the_distance_of_two_widths_is_that_of_normal_laws():
     """W_2^2 = 2 (s - s')^2 in two dimensions, but for (e / 4 v)^2 = 0.016 of it, and for tails."""
     found = evolution.sinkhorn_divergence(GRID, gaussian((0, 0), 0.4), gaussian((0, 0), 0.48))
@@ -55,6 +63,22 @@ def test_mass_is_carried_between_far_places():
     assert found == pytest.approx(expected**2, rel=0.04)
 
 
+@pytest.mark.parametrize(("apart", "cells"), [(1.2, 30), (8.0, 100)])
+def test_much_mass_is_carried_far(apart, cells):
+    """The first of two modes has 0.8 of the mass, then 0.5; they are 7 and 46 standard deviations
+    apart, where the kernel between them is exp(-3200). The blur of a cell is below 1 % of W_2^2."""
+    end = apart + 2.0
+
+    def law(grid, w):
+        x = grid.axis(0)
+        return w * bell(x + apart, 0.35) + (1 - w) * bell(x - apart, 0.35)
+
+    fine, line = (evolution.make_grid(-end, end, n) for n in (6000, cells))
+    expected = evolution.wasserstein_grid_1d(fine, law(fine, 0.8), law(fine, 0.5)) ** 2
+    found = evolution.sinkhorn_divergence(line, law(line, 0.8), law(line, 0.5))
+    assert found == pytest.approx(expected, rel=0.01)
+
+
 def test_of_products_with_one_factor_in_common_it_is_that_of_the_others():
     """Costs and kernels add along the axes; the iteration stops at changes of 1e-7."""
     x = LINE.axis(0)
@@ -69,6 +93,12 @@ def test_of_products_with_one_factor_in_common_it_is_that_of_the_others():
     )
 
 
-def test_a_density_of_another_shape_is_refused():
-    with pytest.raises(PersonError):
-        evolution.sinkhorn_divergence(GRID, np.ones((30, 30)), np.ones((30, 20)))
+def test_mistakes_are_refused_in_one_line():
+    law = np.ones((30, 30))
+    with pytest.raises(PersonError, match="a density of shape"):
+        evolution.sinkhorn_divergence(GRID, law, np.ones((30, 20)))
+    for empty in (0 * law, np.nan * law):
+        with pytest.raises(PersonError, match="must be positive and finite"):
+            evolution.sinkhorn_divergence(GRID, law, empty)
+    with pytest.raises(PersonError, match="blur = 0"):
+        evolution.sinkhorn_divergence(GRID, law, law, blur=0)

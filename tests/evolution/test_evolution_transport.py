@@ -41,7 +41,7 @@ def test_the_flow_of_a_linear_score_has_the_stated_order(method, order):
     flow = evolution.reverse(schedule, evolution.linear_field(0.3, 0.2), 0.0)
 
     def error(n):
-        end = evolution.move(flow, jnp.ones((1, 1)), np.linspace(2.0, 0.1, n + 1), method)
+        end = evolution.move(flow, np.ones((1, 1), int), np.linspace(2.0, 0.1, n + 1), method)
         return abs(float(end[0, 0]) - law.gain)
 
     assert abs(slope([error(n) for n in (20, 40)]) - order) < 0.35

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 
 def test_bits_per_dimension_of_uniform_data_are_their_eight_bits():
@@ -47,10 +48,10 @@ def test_the_conventions_of_scale_agree():
 
 
 def test_another_shape_is_an_error():
-    with pytest.raises(ValueError, match=r"allowed: \(n,\) or \(n, r\)"):
+    with pytest.raises(PersonError, match=r"allowed: \(n,\) or \(n, r\)"):
         metrics.mean_bits(np.zeros((2, 2, 2)), 3, 1.0)
 
 
 def test_a_size_that_is_not_positive_is_refused():
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(PersonError, match="must be positive"):
         metrics.bits_per_dimension(0.0, 3, 0.0)

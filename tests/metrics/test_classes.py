@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 
 def test_equal_counts_have_the_entropy_of_the_number_of_classes():
@@ -57,10 +58,11 @@ def test_the_probability_of_all_classes_is_that_of_the_collector():
         (np.array([0.0, 1.0]), 2, "judged is float64"),
         (np.array([[0.5, 0.4]]), None, "no probabilities"),
         (np.array([[1.5, -0.5]]), None, "no probabilities"),
+        (np.array([[np.nan] * 3, [0.2, 0.3, 0.5]]), None, "no probabilities"),
         (np.array([[0.5, 0.5]]), 3, "num_classes is 3, the rows have 2"),
         (np.zeros(0, int), 3, "judged is int64 of shape"),
     ],
 )
 def test_what_is_no_class_is_an_error(judged, num_classes, expected):
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(PersonError, match=expected):
         metrics.class_histogram(judged, num_classes)

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 SHIFT = 1.5
 
@@ -141,14 +142,14 @@ def test_exactly_the_lowest_scores_survive():
     ],
 )
 def test_wrong_scores_and_labels_are_named(call, scores, labels, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(PersonError, match=said):
         call(scores, labels)
 
 
 def test_impossible_fractions_and_counts_are_named():
-    with pytest.raises(ValueError, match="keep is 0, allowed"):
+    with pytest.raises(PersonError, match="keep is 0, allowed"):
         metrics.threshold_keeping(*tied(), keep=0)
-    with pytest.raises(ValueError, match="count is 3, allowed: 0 to 2"):
+    with pytest.raises(PersonError, match="count is 3, allowed: 0 to 2"):
         metrics.keep_lowest([1.0, 2.0], 3)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(PersonError, match="NaN"):
         metrics.keep_lowest([1.0, np.nan], 1)

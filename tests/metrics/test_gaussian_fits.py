@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dfx import metrics, moments
+from dfx.errors import PersonError
 
 D = 6
 RNG = np.random.default_rng(0)
@@ -110,13 +111,13 @@ def test_a_sampled_reference_adds_its_own_bias_and_error():
 def test_what_cannot_be_compared_is_an_error():
     groups = moments.split(RNG.normal(size=(20, D)), 2)
     other = moments.moments(np.zeros((3, D + 1)))
-    with pytest.raises(ValueError, match="features of 6 and 7 numbers"):
+    with pytest.raises(PersonError, match="features of 6 and 7 numbers"):
         metrics.frechet_distance(groups[0], other)
-    with pytest.raises(ValueError, match="a covariance of 1 points, allowed: 2 or more"):
+    with pytest.raises(PersonError, match="a covariance of 1 points, allowed: 2 or more"):
         metrics.frechet_distance(groups[0], moments.moments(np.zeros((1, D))))
-    with pytest.raises(ValueError, match=r"covariances are \(2, 2\) and \(3, 3\)"):
+    with pytest.raises(PersonError, match=r"covariances are \(2, 2\) and \(3, 3\)"):
         metrics.bures(np.eye(2), np.eye(3))
-    with pytest.raises(ValueError, match="1 groups of 10 features"):
+    with pytest.raises(PersonError, match="1 groups of 10 features"):
         metrics.frechet_estimate(groups[:1], groups[0])
-    with pytest.raises(ValueError, match="2 groups of 3 and 10 features"):
+    with pytest.raises(PersonError, match="2 groups of 3 and 10 features"):
         metrics.frechet_estimate([groups[0], moments.moments(np.zeros((3, D)))], groups[0])

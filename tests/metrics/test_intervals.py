@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,9 @@ def test_bootstrap_of_a_vector_has_its_shape():
             lambda: metrics.bootstrap(jax.random.key(0), np.mean, [1.0], [1.0, 2.0]),
             r"lengths \[1, 2\]",
         ),
+        (lambda: metrics.bootstrap(jax.random.key(0), np.mean, []), r"lengths \[0\]"),
     ],
 )
 def test_impossible_intervals_are_named(call, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(PersonError, match=said):
         call()

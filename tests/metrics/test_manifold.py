@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 RNG = np.random.default_rng(0)
 DATA = RNG.normal(size=(60, 3))
@@ -84,5 +85,5 @@ def test_expected_coverage_is_that_of_exchangeable_ranks():
 
 
 def test_more_neighbours_than_points_is_an_error():
-    with pytest.raises(ValueError, match="60 neighbours among 59 points"):
+    with pytest.raises(PersonError, match="60 neighbours among 59 points"):
         metrics.precision_recall(DATA, DATA, 60)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 RNG = np.random.default_rng(0)
 D = 20
@@ -75,5 +76,5 @@ def test_the_error_of_nearer_is_its_spread():
 
 def test_thresholds_out_of_range_are_an_error(held_out):
     for options in ({"cut": 0}, {"cut": 1}, {"rate": 0}):
-        with pytest.raises(ValueError, match="allowed: above 0 and below 1"):
+        with pytest.raises(PersonError, match="allowed: above 0 and below 1"):
             metrics.memorised(held_out, held_out, **options)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 LINE = np.array([[1.0], [2.0], [4.0], [5.0]])
 GRID = np.array(list(itertools.product(range(3), range(3))), float)
@@ -21,11 +22,12 @@ def draw(means, std, n, seed=0):
 
 def test_the_nearest_mode_is_the_closest_of_all():
     rng = np.random.default_rng(0)
-    x, means, std = rng.normal(size=(500, 3)), rng.normal(size=(40, 3)), rng.uniform(1, 2, 40)
-    all_distances = np.sqrt(((x[:, None] - means) ** 2).sum(-1))
-    index, distance = metrics.nearest_mode(x, means, std)
-    np.testing.assert_array_equal(index, all_distances.argmin(1))
-    np.testing.assert_allclose(distance, all_distances.min(1) / std[index], rtol=1e-12)
+    x, means = rng.normal(size=(500, 3)), rng.normal(size=(40, 3))
+    for std in (rng.uniform(1, 2, 40), np.repeat([0.1, 2.0], 20), np.full(40, 0.3)):
+        all_distances = np.sqrt(((x[:, None] - means) ** 2).sum(-1)) / std
+        index, distance = metrics.nearest_mode(x, means, std)
+        np.testing.assert_array_equal(index, all_distances.argmin(1))
+        np.testing.assert_allclose(distance, all_distances.min(1), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("means", "cut"), [(LINE, 1.0), (LINE, 2.5), (GRID, 1.0), (GRID, 2.5)])
@@ -48,6 +50,14 @@ def test_hallucinated_samples_are_those_between_the_modes():
     assert metrics.hallucinated_fraction(x, LINE, STD) == 4 / 7
     # At 0.13 / 0.02 = 6.5 sd the cut decides.
     assert not metrics.hallucinated(x[2:3], LINE, STD, cut=7.0)[0]
+
+
+def test_a_wide_mode_holds_what_lies_nearer_to_the_mean_of_a_narrow_one():
+    """4.5 and 3.5 are 2.75 and 3.25 standard deviations of 2 from 10, and 35 of 0.1 from 0."""
+    means, std, x = np.array([[0.0], [10.0]]), np.array([0.1, 2.0]), np.array([[4.5], [3.5], [1.0]])
+    np.testing.assert_array_equal(metrics.hallucinated(x, means, std, 4.0), [False, False, True])
+    within = metrics.within_mode_std(x, means, std, 4.0)
+    np.testing.assert_allclose(within, [np.nan, np.sqrt(0.5)], rtol=1e-12)
 
 
 def test_mode_shares_are_the_fractions_of_each_mode():
@@ -182,5 +192,5 @@ def test_pairs_do_not_depend_on_the_frame():
     ],
 )
 def test_wrong_arguments_are_named(arguments, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(PersonError, match=said):
         metrics.nearest_mode(*arguments)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dfx import metrics
+from dfx.errors import PersonError
 
 RNG = np.random.default_rng(0)
 POINTS, QUERIES = RNG.normal(size=(61, 5)), RNG.normal(size=(40, 5))
@@ -72,6 +73,16 @@ def test_a_point_on_the_sphere_is_inside():
     np.testing.assert_array_equal(balls.of_ball, 5)
 
 
+def test_tight_modes_far_apart_are_resolved():
+    """In float32: 2e-3 within, 1 and more between the modes, so that r^2 is 8 eps |x|^2."""
+    corners = RNG.integers(0, 3, (300, 2)) + 4.0
+    points = (corners + 2e-3 * RNG.normal(size=(300, 2))).astype(np.float32)
+    matrix = np.sort(by_hand(points, points), 1)
+    found = metrics.nearest(points, points, 5, same=True).distance
+    np.testing.assert_allclose(found, matrix[:, 1:6], rtol=1e-6)
+    np.testing.assert_array_equal(metrics.in_balls(points, points, found[:, -1]).of_ball, 6)
+
+
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
@@ -80,9 +91,11 @@ def test_a_point_on_the_sphere_is_inside():
         (lambda: metrics.nearest(QUERIES, POINTS, same=True), "two equal sets"),
         (lambda: metrics.nearest(QUERIES, POINTS[:, :4]), r"sets are \(40, 5\) and \(61, 4\)"),
         (lambda: metrics.nearest(QUERIES[:0], POINTS), "not empty"),
+        (lambda: metrics.nearest(QUERIES, POINTS * np.nan), "not finite"),
+        (lambda: metrics.in_balls(QUERIES + np.inf, POINTS, np.ones(61)), "not finite"),
         (lambda: metrics.in_balls(QUERIES, POINTS, np.ones(60)), r"radii are \(60,\)"),
     ],
 )
 def test_sets_that_do_not_fit_are_an_error(call, expected):
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(PersonError, match=expected):
         call()

@@ -107,8 +107,12 @@ def test_mistakes_are_named():
     with pytest.raises(PersonError, match="two frames"):
         principal_shares(np.ones((3, 1, 2)))
     with pytest.raises(PersonError, match="does not move"):
-        principal_shares(np.ones((3, 4, 2)))
-    with pytest.raises(PersonError, match="none at the last"):
+        principal_shares(np.full((3, 3, 2), 0.1))  # whose mean over three frames is rounded
+    with pytest.raises(PersonError, match="none but data at the last"):
         rotation(np.ones((3, 2, 2)), np.ones(2), np.ones(2))
+    with pytest.raises(PersonError, match="none but data at the last"):
+        rotation(np.ones((3, 2, 2)), np.zeros(2), np.array([1.0, 0.0]))
     with pytest.raises(PersonError, match="no plane"):
         end_plane(np.ones((3, 4, 2)))
+    with pytest.raises(PersonError, match="no plane"):
+        end_plane(np.arange(12.0).reshape(3, 4, 1))

@@ -127,11 +127,22 @@ def test_squared_distances_far_from_the_origin():
     np.testing.assert_allclose(near, exact, atol=1e-4)
 
 
+def test_products_keep_the_digits_of_float32_on_every_device():
+    """Accelerators round the factors of a product to 10 or 8 bits unless it asks for all."""
+    x, y = np.float32(X), np.float32(Y)
+    plan = lambda x, y: metrics.sinkhorn(metrics.squared_distances(x, y), 1.0).value  # noqa: E731
+    program = str(jax.make_jaxpr(plan)(x, y))
+    assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST") > 2
+
+
 def test_impossible_transports_are_named():
     with pytest.raises(PersonError, match="eps = 0: must be positive"):
         metrics.sinkhorn(COST, 0)
     with pytest.raises(PersonError, match=r"b: shape \(3,\): the cost needs \(12,\)"):
         metrics.sinkhorn(COST, 1.0, b=np.ones(3))
+    for masses in (np.ones(12), np.eye(12)[0], np.full(12, np.nan)):
+        with pytest.raises(PersonError, match="b: the masses must be positive, with the sum 1"):
+            metrics.sinkhorn(COST, 1.0, b=masses)
     with pytest.raises(PersonError, match=r"need floating \(n, m\)"):
         metrics.sinkhorn(COST[0], 1.0)
     with pytest.raises(PersonError, match="num_iterations = 0"):
