@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dfx.errors import PersonError
+
 #: Pairs of Feistel lines. With six, the 720 orders of six examples still come unequally often
 #: (40,000 epochs).
 _ROUNDS = 8
@@ -45,16 +47,16 @@ def indices(key, step, batch_size: int, size):
         over data sizes in one program.
 
     Raises:
-      ValueError: batch_size or a concrete size is out of range.
+      PersonError: batch_size or a concrete size is out of range.
 
     >>> first = [indices(jax.random.key(0), step, 5, 10) for step in (0, 1)]
     >>> sorted(jnp.concatenate(first).tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, allowed: 1 or more")
+        raise PersonError(f"batch_size is {batch_size}, allowed: 1 or more")
     if isinstance(size, int | np.integer) and not 1 <= size <= _MAX_SIZE:
-        raise ValueError(f"size is {size}, allowed: 1 to {_MAX_SIZE}")
+        raise PersonError(f"size is {size}, allowed: 1 to {_MAX_SIZE}")
     return _indices(key, step, batch_size, size)
 
 
@@ -67,13 +69,13 @@ def batch(data, key, step, batch_size: int, size=None):
       size: use the first `size` examples only; None: all.
 
     Raises:
-      ValueError: the leading axes differ, or a concrete size exceeds them.
+      PersonError: the leading axes differ, or a concrete size exceeds them.
     """
     lengths = sorted({len(leaf) for leaf in jax.tree.leaves(data)})
     if len(lengths) != 1:
-        raise ValueError(f"leading axes of the data are {lengths}, allowed: one length for all")
+        raise PersonError(f"leading axes of the data are {lengths}, allowed: one length for all")
     if isinstance(size, int | np.integer) and size > lengths[0]:
-        raise ValueError(f"size is {size}, allowed: at most the {lengths[0]} examples of the data")
+        raise PersonError(f"size is {size}, allowed: at most the {lengths[0]} examples of the data")
     chosen = indices(key, step, batch_size, lengths[0] if size is None else size)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[chosen], data)
 

@@ -66,11 +66,6 @@ class Feed:
                 "batches ahead, allowed: threads from 1 up, no fewer batches, processes from 0 up"
             )
 
-    @property
-    def steps_per_epoch(self) -> float:
-        """The number of steps in which each example is read once; rarely a whole number."""
-        return len(self.records) / self.batch_size
-
     def indices(self, step: int) -> np.ndarray:
         """Return the numbers of this process's examples in the batch of a step, int64."""
         return self._order.at(int(step) * self.batch_size + self._rows)

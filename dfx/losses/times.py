@@ -12,6 +12,7 @@ Every factory takes the schedule first and returns a sampler; t = 0 is the data.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -89,9 +90,12 @@ def logit_normal(schedule: Schedule, mean: float = 0.0, std: float = 1.0) -> Tim
 
     A positive mean favours the noise.
 
+    Raises:
+      PersonError: as `check_normal`.
+
     Source: Esser et al. (2024), section 3.1.
     """
-    check_positive("std", std)
+    check_normal(mean, std)
     end = schedule.end_time
     return TimeSampler(lambda u: end * jax.nn.sigmoid(mean + std * jax.scipy.special.ndtri(u)))
 
@@ -101,9 +105,12 @@ def log_normal_sigma(schedule: Schedule, mean: float = -1.2, std: float = 1.2) -
 
     What lies beyond an end of the schedule is moved to that end.
 
+    Raises:
+      PersonError: as `check_normal`.
+
     Source: Karras et al. (2022), table 1 (P_mean, P_std).
     """
-    check_positive("std", std)
+    check_normal(mean, std)
 
     def quantile(u):
         log_sigma = mean + std * jax.scipy.special.ndtri(u)
@@ -113,9 +120,21 @@ def log_normal_sigma(schedule: Schedule, mean: float = -1.2, std: float = 1.2) -
 
 
 def check_positive(name: str, value: float):
-    """Raise a PersonError unless the value is positive."""
-    if not value > 0:
-        raise PersonError(f"{name} is {value}: it must be positive")
+    """Raise a PersonError unless the value is positive and finite."""
+    if not 0 < value < math.inf:
+        raise PersonError(f"{name} is {value}: it must be positive and finite")
+
+
+def check_finite(name: str, value: float):
+    """Raise a PersonError unless the value is a finite number."""
+    if not math.isfinite(value):
+        raise PersonError(f"{name} is {value}: it must be finite")
+
+
+def check_normal(mean: float, std: float):
+    """Raise a PersonError unless the mean is finite, and the deviation too and positive."""
+    check_finite("mean", mean)
+    check_positive("std", std)
 
 
 REGISTRY = {

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from dfx.errors import call
 from dfx.fields import pair
-from dfx.losses.times import check_positive
+from dfx.losses.times import check_finite, check_positive
 from dfx.schedules import Level
 
 Weighting = Callable[[Level, str], jax.Array]
@@ -66,7 +66,11 @@ def snr() -> Weighting:
 
 
 def min_snr(gamma: float = 5.0) -> Weighting:
-    """Return the weighting min(snr, gamma) on x0 (Hang et al. 2023)."""
+    """Return the weighting min(snr, gamma) on x0 (Hang et al. 2023).
+
+    Raises:
+      PersonError: gamma is not positive and finite.
+    """
     check_positive("gamma", gamma)
     return on_x0(lambda level: jnp.minimum(level.alpha / level.sigma, math.sqrt(gamma)))
 
@@ -76,6 +80,9 @@ def edm(sigma_data: float = 0.5) -> Weighting:
 
     That is snr + 1 / sigma_data^2, and 1 on the raw output F of the preconditioned net of that
     sigma_data (Karras et al. 2022, table 1).
+
+    Raises:
+      PersonError: sigma_data is not positive and finite.
     """
     check_positive("sigma_data", sigma_data)
     return on_x0(lambda level: jnp.hypot(level.alpha / level.sigma, 1 / sigma_data))
@@ -86,7 +93,11 @@ def sigmoid(bias: float = 0.0) -> Weighting:
 
     It falls to zero at the clean levels, from log_snr = bias on: a larger bias counts more of
     them (Kingma & Gao 2023).
+
+    Raises:
+      PersonError: bias is not finite.
     """
+    check_finite("bias", bias)
     # snr sigmoid(b - log snr) = 1 / (1 / snr + exp(-b)), which has no overflow.
     noise = math.exp(-bias / 2)
     return on_x0(lambda level: 1 / jnp.hypot(level.sigma / level.alpha, noise))

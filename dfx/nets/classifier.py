@@ -10,10 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dfx.errors import PersonError
 from dfx.nets.initial import lecun_normal
 from dfx.nets.layers import Conv
-from dfx.nets.net import check_picture
+from dfx.nets.net import check_picture, check_sizes
 
 
 class Classifier(NamedTuple):
@@ -69,11 +68,11 @@ def classifier(
       num_features: width of the hidden layer.
 
     Raises:
-      PersonError: not a picture's shape, or fewer than two classes.
+      PersonError: not a picture's shape, a size that is none, or fewer than two classes.
     """
     check_picture("classifier", shape)
-    if num_classes < 2:
-        raise PersonError(f"classifier: num_classes is {num_classes}: need at least 2")
+    check_sizes("classifier", width=width, num_features=num_features)
+    check_sizes("classifier", 2, num_classes=num_classes)
     module = ConvClassifier(num_classes, width, num_features)
 
     @jax.jit

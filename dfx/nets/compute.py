@@ -82,6 +82,9 @@ def attend(q, k, v, implementation: Any = "xla"):
     "xla" has derivatives of every kind and order, and is what JAX itself picks if not told;
     "cudnn" needs a GPU and half precision, never holds the T x T weights, and has a reverse
     derivative only: build the net again with "xla", on the same parameters, for Jacobian products.
+
+    Raises:
+      PersonError: "cudnn" without a GPU.
     """
     if implementation == "cudnn" and jax.default_backend() != "gpu":
         raise PersonError(f"attention 'cudnn' needs a GPU: this is {jax.default_backend()!r}")

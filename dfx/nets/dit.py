@@ -19,7 +19,7 @@ from dfx.nets.compute import as_dtype, at_least_float32, attend, check_compute, 
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding, sinusoidal_grid
 from dfx.nets.initial import xavier_uniform
 from dfx.nets.layers import Dense
-from dfx.nets.net import Net, check_picture, from_linen
+from dfx.nets.net import Net, check_picture, check_sizes, from_linen
 from dfx.nets.patches import fold, unfold
 
 _TIME_FEATURES = 256  # as in the paper
@@ -165,8 +165,10 @@ def dit(
       places: "learned", or "fixed" sines and cosines of row and column, as in the paper.
 
     Raises:
-      PersonError: the sizes do not divide; an unknown choice.
+      PersonError: a size that is none, or sizes that do not divide; an unknown choice.
     """
+    check_sizes("dit", patch=patch, width=width, heads=heads, expansion=expansion)
+    check_sizes("dit", 0, depth=depth, num_classes=num_classes)
     check_picture("dit", shape, patch)
     dtype = as_dtype("dit", dtype)
     check_compute("dit", remat, attention, dtype)

@@ -7,14 +7,15 @@ feature joined on. The last layers start at zero, so the net starts as the zero 
 
 Ours differs from theirs in small things. The class is a learned vector, the null class too, added
 to the embedding of the time (DDPM++ adds it before the two linear maps, as ADM does not). Fourier
-frequencies are quantiles, not draws. All weights start as ours do: uniform by fan-in and fan-out,
+frequencies are quantiles, not draws. Features of the time take step numbers 0..1000, both kinds,
+where EDM gave both log(sigma) / 4. All weights start as ours do: uniform by fan-in and fan-out,
 the last ones at zero. There is no augmentation label.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,11 +28,18 @@ from dfx.nets.edm_blocks import Design, EdmBlock, num_groups
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding, fourier, sinusoidal
 from dfx.nets.initial import xavier_uniform
 from dfx.nets.layers import Conv, GroupNorm
-from dfx.nets.net import Net, check_picture, from_linen
+from dfx.nets.net import Net, check_picture, check_sizes, from_linen
 from dfx.nets.resample import FILTERS, downsample
 
-#: Features of the time by name: the function and their number over `base`.
-TIME_FEATURES = {"positional": (sinusoidal, 1), "fourier": (fourier, 2)}
+#: EDM's frequencies, |N(0, 16^2)| for log(sigma) / 4, where 0..1000 stands for log(sigma) from
+#: 0.002 to 80, as the recipe `edm` tells it: the fastest turns by 0.8 a step.
+_FOURIER_SCALE = 16 * math.log(80 / 0.002) / 4 / 1000
+
+#: Features of a step number 0..1000 by name: the function and their number over `base`.
+TIME_FEATURES: dict[str, tuple[Callable, int]] = {
+    "positional": (sinusoidal, 1),
+    "fourier": (partial(fourier, scale=_FOURIER_SCALE), 2),
+}
 
 
 class EdmUNet(nn.Module):
@@ -142,9 +150,9 @@ def edm_unet(
 ) -> Net:
     """Return a U-Net of EDM; `dfx.nets.presets` has those of the paper by name.
 
-    t has shape (n,). `features` tells the pictures (n, h, w, c) after each block: down_0_0, ..,
-    middle_0, middle_1, .., up_0_0, .., numbered by level and block, and down_i (up_i) into level i
-    (out of it), beside the embeddings and the first and last layers.
+    t of shape (n,) is a step number 0..1000. `features` tells the pictures (n, h, w, c) after each
+    block: down_0_0, .., middle_0, middle_1, .., up_0_0, .., numbered by level and block, and down_i
+    (up_i) into level i (out of it), beside the embeddings and the first and last layers.
 
     Args:
       shape: (height, width, channels); height and width divisible by 2^(levels - 1).
@@ -161,8 +169,7 @@ def edm_unet(
       rescale: divide every sum of two paths by sqrt(2).
       project: a 1x1 convolution past every change of size, also where the widths agree.
       resample: the filter of changes of size, "box" or "fir".
-      time: features of t, "positional" (step numbers 0..1000; EDM gave them log(sigma) / 4 too) or
-        "fourier" (log noise levels of order one).
+      time: features of t, "positional" (DDPM++, ADM) or "fourier" (NCSN++).
       residual_input: join the picture, convolved and halved again at every level, on the way down
         (the encoder of NCSN++).
       epsilon: of the group norms, which have 32 groups, or fewer so that a group has 4 channels.
@@ -175,10 +182,13 @@ def edm_unet(
       attention: "xla", or "cudnn" on a GPU in half precision (`dfx.nets.compute.attend`).
 
     Raises:
-      PersonError: the sizes do not divide; an unknown choice.
+      PersonError: a size that is none, or sizes that do not divide; an unknown choice.
 
     Source: Karras et al. (2022), tables 7 and 8.
     """
+    multipliers = tuple(multipliers)
+    check_sizes("edm_unet", base=base, multipliers=multipliers, blocks=blocks)
+    check_sizes("edm_unet", 0, head_width=head_width, num_classes=num_classes)
     check_picture("edm_unet", shape, 2 ** (len(multipliers) - 1))
     dtype = as_dtype("edm_unet", dtype)
     check_compute("edm_unet", remat, attention, dtype)
@@ -188,13 +198,13 @@ def edm_unet(
         ("attention_up", attention_up, dict.fromkeys(("last", "every"))),
     ):
         choose(f"{kind} of edm_unet:", name, allowed)
-    _check_sizes(shape, base, tuple(multipliers), tuple(attention_sizes), head_width, dropout)
+    _check_fit(shape, base, multipliers, tuple(attention_sizes), head_width, dropout)
     design = Design(
         adaptive, rescale, resample, project, head_width, epsilon, dropout, dtype, attention
     )
     module = EdmUNet(
         base,
-        tuple(multipliers),
+        multipliers,
         blocks,
         tuple(attention_sizes),
         attention_up,
@@ -207,7 +217,7 @@ def edm_unet(
     return from_linen(module, tuple(shape), num_classes > 0)
 
 
-def _check_sizes(shape, base, multipliers, attention_sizes, head_width, dropout):
+def _check_fit(shape, base, multipliers, attention_sizes, head_width, dropout):
     """Raise a PersonError for sizes that do not fit each other."""
     heights = [shape[0] // 2**i for i in range(len(multipliers))]
     for size in attention_sizes:

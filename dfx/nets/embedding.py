@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
+from dfx.errors import PersonError
 from dfx.nets.initial import lecun_normal
 
 
@@ -31,8 +32,13 @@ def sinusoidal(t, width: int, base: float = 10000.0):
     Returns:
       Shape (*t.shape, width), float32 or the wider dtype of t.
 
+    Raises:
+      PersonError: another width.
+
     Source: the first half sine, second half cosine layout of Ho et al. (2020).
     """
+    if width < 4 or width % 2:
+        raise PersonError(f"time features: width {width}: allowed are even numbers from 4 up")
     half = width // 2
     t = _at_least_float32(t)
     angles = t[..., None] * jnp.asarray(base ** (-np.arange(half) / (half - 1)), t.dtype)

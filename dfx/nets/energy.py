@@ -59,12 +59,14 @@ class EnergyNet(NamedTuple):
       apply: (params, x, t, cond=None) -> the prediction, shape and dtype of x.
       potential: (params, x, t, cond=None) -> phi, shape (n,), float32 or the wider dtype of x.
       prediction: what `apply` gives, "eps" or "score": the name that losses and fields ask for.
+      dropout: 0, as in a `Net` without.
     """
 
     init: Callable[..., Params]
     apply: Callable[..., jax.Array]
     potential: Callable[..., jax.Array]
     prediction: str
+    dropout: float = 0.0
 
 
 def scalar(net: Net, prediction: str = "eps") -> EnergyNet:
@@ -131,7 +133,7 @@ def energy_mlp(
       prediction: "eps" or "score".
 
     Raises:
-      PersonError: unknown form or prediction.
+      PersonError: unknown form or prediction, or a size that is none.
     """
     return _energy(mlp(dim, width, depth, dtype), form, prediction)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding, sinusoidal
 from dfx.nets.initial import lecun_normal, xavier_uniform
-from dfx.nets.net import Net, from_linen
+from dfx.nets.net import Net, check_sizes, from_linen
 
 _dense = partial(nn.Dense, kernel_init=xavier_uniform)
 _leaky_relu = partial(nn.leaky_relu, negative_slope=0.02)
@@ -82,8 +82,12 @@ def weight_tied_mlp(
       depth: the number of layers applied.
       dtype: the dtype of the computation; None promotes x and the float32 parameters.
 
+    Raises:
+      PersonError: a size that is none.
+
     Source: Aithal et al. (2024), official code of the Gaussian experiments.
     """
+    _check("weight_tied_mlp", dim, width, depth)
     return from_linen(WeightTiedMLP(width, depth, shared, dtype), (dim,))
 
 
@@ -126,7 +130,11 @@ def residual_mlp(
       num_classes: with more than zero, cond holds classes 0..num_classes - 1; num_classes or None
         is the null class.
       dtype: the dtype of the computation; None promotes x and the float32 parameters.
+
+    Raises:
+      PersonError: a size that is none.
     """
+    _check("residual_mlp", dim, width, depth, num_classes)
     return from_linen(ResidualMLP(width, depth, num_classes, dtype), (dim,), num_classes > 0)
 
 
@@ -156,5 +164,14 @@ def mlp(dim: int, width: int = 256, depth: int = 3, dtype: Any = None) -> Net:
       width: the width of the hidden layers.
       depth: the number of hidden layers.
       dtype: the dtype of the computation; None promotes x and the float32 parameters.
+
+    Raises:
+      PersonError: a size that is none.
     """
+    _check("mlp", dim, width, depth)
     return from_linen(MLP(width, depth, dtype), (dim,))
+
+
+def _check(name: str, dim: int, width: int, depth: int, num_classes: int = 0):
+    check_sizes(name, dim=dim, width=width)
+    check_sizes(name, 0, depth=depth, num_classes=num_classes)

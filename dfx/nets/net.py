@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dfx.errors import PersonError
 
@@ -108,9 +109,17 @@ def _by_name(captured: dict, module: nn.Module) -> dict[str, jax.Array]:
     return found
 
 
+def check_sizes(name: str, /, least: int = 1, **sizes: int | tuple[int, ...]):
+    """Raise a PersonError unless every size is a whole number, or several, from `least` up."""
+    for what, size in sizes.items():
+        each = size if isinstance(size, tuple) else (size,)
+        if not each or not all(isinstance(n, int | np.integer) and n >= least for n in each):
+            raise PersonError(f"{name}: {what} {size!r}: allowed are whole numbers from {least} up")
+
+
 def check_picture(name: str, shape: tuple[int, ...], multiple: int = 1):
     """Raise a PersonError unless shape is (height, width, channels), sides divisible."""
-    if len(shape) != 3 or shape[0] % multiple or shape[1] % multiple:
+    if len(shape) != 3 or min(shape) < 1 or shape[0] % multiple or shape[1] % multiple:
         raise PersonError(
             f"{name}: shape {shape}: need (height, width, channels), sides multiples of {multiple}"
         )

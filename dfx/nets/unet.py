@@ -18,7 +18,7 @@ from dfx.errors import PersonError
 from dfx.nets.compute import as_dtype, at_least_float32, attend, check_compute, rematerialised
 from dfx.nets.embedding import ClassEmbedding, TimeEmbedding
 from dfx.nets.layers import Conv, Dense, GroupNorm
-from dfx.nets.net import Net, check_picture, from_linen
+from dfx.nets.net import Net, check_picture, check_sizes, from_linen
 from dfx.nets.patches import fold, unfold
 
 
@@ -151,13 +151,17 @@ def unet(
       attention: "xla", or "cudnn" on a GPU in half precision (`dfx.nets.compute.attend`).
 
     Raises:
-      PersonError: the sizes do not divide; an unknown choice.
+      PersonError: a size that is none, or sizes that do not divide; an unknown choice.
     """
+    multipliers = tuple(multipliers)
+    check_sizes("unet", base=base, multipliers=multipliers, blocks=blocks, groups=groups)
+    check_sizes("unet", heads=heads, patch=patch)
+    check_sizes("unet", 0, num_classes=num_classes)
     check_picture("unet", shape, patch * 2 ** (len(multipliers) - 1))
     dtype = as_dtype("unet", dtype)
     check_compute("unet", remat, attention, dtype)
     if base % groups or base % heads:
         raise PersonError(f"unet: base {base} must be a multiple of {groups} groups, {heads} heads")
     options = (num_classes, patch, dtype, remat, attention)
-    module = UNet(base, tuple(multipliers), blocks, groups, heads, *options)
+    module = UNet(base, multipliers, blocks, groups, heads, *options)
     return from_linen(module, tuple(shape), num_classes > 0)

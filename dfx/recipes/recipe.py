@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from dfx import fields, losses, solvers
+from dfx.errors import unknown
 from dfx.nets.net import Net
 from dfx.nets.preconditioned import preconditioned
 from dfx.schedules import Level, Schedule, grids
@@ -104,6 +105,9 @@ class Recipe:
       source: of all this.
       reached: what the paper reached with it.
       needs: what that took, and what is left out here.
+
+    Raises:
+      PersonError: an unknown prediction.
     """
 
     name: str
@@ -118,6 +122,10 @@ class Recipe:
     source: str
     reached: tuple[Reached, ...]
     needs: str
+
+    def __post_init__(self):
+        if self.prediction not in fields.PREDICTIONS:
+            raise unknown("prediction", self.prediction, fields.PREDICTIONS)
 
     def loss(self, net: Net | Model) -> Callable:
         """Return the training loss of a net, `loss(params, key, x0, cond=None) -> (value, aux)`.
@@ -158,8 +166,7 @@ class Recipe:
         """Return a net as this recipe shows it pictures; a model is returned as it is."""
         if isinstance(net, Model):
             return net
-        scale = None if self.scale is None else self._scale_of_time
-        inner = preconditioned(net, scale, self._told_of_time)
+        inner = preconditioned(net, self._scale_of_time, self._told_of_time)
         return Model(inner.init, inner.apply, inner.dropout)
 
     @functools.cached_property
@@ -175,9 +182,9 @@ class Recipe:
 
     # Kept as attributes: one function object each, which `preconditioned` and `jit` go by.
     @functools.cached_property
-    def _scale_of_time(self) -> Callable:
-        scale = self.scale or (lambda level: level.alpha**0)
-        return lambda t: scale(self.schedule.at(t))
+    def _scale_of_time(self) -> Callable | None:
+        scale = self.scale
+        return None if scale is None else lambda t: scale(self.schedule.at(t))
 
     @functools.cached_property
     def _told_of_time(self) -> Callable:

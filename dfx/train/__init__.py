@@ -8,14 +8,7 @@ mesh for one large net on many devices and hosts, `spread` for an ensemble.
 
 from dfx.train import ema
 from dfx.train.checkpoint import CheckpointError, Checkpoints
-from dfx.train.cost import (
-    Meter,
-    compiled_flop,
-    matmul_flops,
-    memory_high_water,
-    peak_flops,
-    product_flop,
-)
+from dfx.train.cost import Meter, matmul_flops, memory_high_water, peak_flops, product_flop
 from dfx.train.disk import NotSaved
 from dfx.train.distributed import Processes, is_first, start_processes
 from dfx.train.ensemble import member, num_members, spread, stack
@@ -54,7 +47,6 @@ __all__ = [
     "averaged",
     "batch_sharding",
     "check_batch",
-    "compiled_flop",
     "device_mesh",
     "ema",
     "fit",

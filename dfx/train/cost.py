@@ -119,16 +119,6 @@ def product_flop(function: Callable, *args: Any) -> float:
     return _flop(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def compiled_flop(function: Callable, *args: Any) -> float:
-    """Return the FLOP that XLA counts in the compiled `function(*args)`, element-wise ones too.
-
-    Per device, after fusion and remat. The body of a loop counts once however often it runs, so
-    this is too small for nets that scan over blocks or steps in slices: see `product_flop`.
-    """
-    analysis = jax.jit(function).lower(*args).compile().cost_analysis()
-    return float(analysis["flops"]) if analysis else math.nan
-
-
 def peak_flops(size: int = 4096) -> tuple[float, str]:
     """Return the peak FLOP/s of all devices together, and "listed" or "measured".
 

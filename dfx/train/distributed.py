@@ -50,15 +50,22 @@ def start_processes(
       index: which one this is, from 0.
 
     Raises:
-      PersonError: the numbers make no sense, or JAX computes already. If the others do not come
-        within five minutes, JAX aborts the process.
+      PersonError: the numbers make no sense, or stand without a coordinator, or JAX computes
+        already. If the others do not come within five minutes, JAX aborts the process.
     """
     if coordinator is None:
         coordinator = os.environ.get(_COORDINATOR)
         count = _number(_COUNT) if count is None else count
         index = _number(_INDEX) if index is None else index
-    if coordinator and not jax.distributed.is_initialized():
-        _join(coordinator, count, index)
+    if not jax.distributed.is_initialized():
+        if coordinator:
+            _join(coordinator, count, index)
+        elif count is not None or index is not None:
+            # Each host would take itself for the first of one, and all would write.
+            raise PersonError(
+                f"process {index!r} of {count!r} without a coordinator: give host:port of the "
+                f"first process, or {_COORDINATOR}"
+            )
     return Processes(
         jax.process_index(), jax.process_count(), jax.local_device_count(), jax.device_count()
     )

@@ -68,7 +68,7 @@ def power(gamma: float | None = None, *, sigma_rel: float | None = None) -> Ema:
     if (gamma is None) == (sigma_rel is None):
         raise PersonError("power ema: give gamma or sigma_rel, one of the two")
     exponent = gamma if gamma is not None else gamma_of_sigma_rel(sigma_rel or 0.0)
-    if exponent < 0.0:
+    if not exponent >= 0.0:  # nan too
         raise PersonError(f"power ema gamma {gamma!r}: allowed are numbers from 0 up")
 
     def decay(done):

@@ -38,7 +38,7 @@ class Feed(Protocol):
     """Where batches come from; see the opening text."""
 
     def from_step(self, step: int) -> Iterator[Any]:
-        """Return the batches of the steps from `step` on."""
+        """Return the batches of the steps from `step` on; closed at the end if it has `close`."""
         ...
 
 
@@ -113,7 +113,7 @@ _all_finite = jax.jit(all_finite)
 class Ahead:
     """A thread that reads batches and puts them on the devices before they are needed.
 
-    Used as a context; leaving it ends the thread after the batch in hand.
+    Used as a context; leaving it ends the thread after the batch in hand and closes the batches.
     """
 
     def __init__(self, batches: Iterator[Any], put: Callable[[Any], Any], ahead: int):
@@ -165,6 +165,8 @@ class Ahead:
             self._hand_over("end", None)
         except BaseException as error:  # raised where the batch is taken
             self._hand_over("error", error)
+        finally:  # a feed may read ahead by itself
+            getattr(batches, "close", lambda: None)()
 
     def _hand_over(self, kind: str, value: Any) -> None:
         while not self._ended.is_set():

@@ -91,7 +91,8 @@ def learning_rate_at(count: Any, numbers: dict[str, Any], schedule: str = "const
     Args:
       count: number of the step, any shape.
       numbers: learning_rate, warmup and, for "cosine", total: those of a `Held` state, for
-      example. schedule: "constant" or "cosine".
+        example.
+      schedule: "constant" or "cosine".
     """
     count = jnp.asarray(count, jnp.result_type(float))
     rise = jnp.minimum(1.0, (count + 1.0) / jnp.maximum(numbers["warmup"], 1.0))

@@ -28,6 +28,14 @@ def test_what_is_written_is_read_in_any_order(package, tmp_path, num_shards):
     assert (len(records), rows.dtype, labels.dtype) == (9, np.uint8, np.int32)
 
 
+def test_a_split_takes_the_place_of_the_one_before(package, tmp_path):
+    data.write_array_records(tmp_path, "train", IMAGES, LABELS, 3)
+    data.write_array_records(tmp_path, "train", IMAGES[:4], num_shards=2)
+    (rows,) = data.array_records(tmp_path).take(np.arange(4))
+    np.testing.assert_array_equal(rows, IMAGES[:4])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_records_of_another_make_are_decoded_by_the_caller(package, tmp_path):
     data.write_array_records(tmp_path, "train", IMAGES)
     records = data.array_records(tmp_path, decode=lambda record: (data.unpack(record)[0] // 2,))

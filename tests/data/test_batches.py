@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from dfx import data
+from dfx.errors import PersonError
 
 KEY = jax.random.key(0)
 #: Chi-square tests fail by chance once in a thousand; the keys are fixed, so they never do here.
@@ -172,7 +173,7 @@ def test_a_batch_of_part_of_the_data_uses_its_first_examples_only():
     ],
 )
 def test_impossible_batches_are_an_error(call, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(PersonError, match=said):
         call()
 
 

@@ -1,6 +1,8 @@
 """Shards of NumPy files: what is written is read, and what is wrong is named."""
 
+import contextlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +40,53 @@ def test_the_plain_array_layout_is_one_shard(tmp_path):
     np.save(tmp_path / "test_images.npy", IMAGES)
     (rows,) = data.npy_shards(tmp_path, "test").take(np.arange(11))
     np.testing.assert_array_equal(rows, IMAGES)
+
+
+def interrupted(function, left):
+    """The function, which is killed once `left` has come to its end."""
+
+    def step(*args, **options):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return function(*args, **options)
+
+    return step
+
+
+def test_a_writer_that_is_killed_anywhere_leaves_the_old_set_or_the_new_or_none(
+    tmp_path, monkeypatch
+):
+    both = {"old": (IMAGES, LABELS), "new": (IMAGES[::-1], LABELS[::-1] + 1)}
+    found = []
+    for cut in range(13):  # 4 files written, 4 removed, 4 moved
+        folder, left = tmp_path / str(cut), iter(range(cut))
+        data.write_npy_shards(folder, "train", *both["old"], 2)
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            for owner, name in ((np, "save"), (Path, "unlink"), (os, "replace")):
+                patch.setattr(owner, name, interrupted(getattr(owner, name), left))
+            data.write_npy_shards(folder, "train", *both["new"], 2)
+        try:
+            columns = data.npy_shards(folder).take(np.arange(11))
+        except data.DataError:
+            found.append("none")
+        else:
+            same = [all(map(np.array_equal, columns, one)) for one in both.values()]
+            assert len(columns) == 2 and sum(same) == 1
+            found.append(list(both)[same.index(True)])
+    assert found == 5 * ["old"] + 7 * ["none"] + ["new"]
+
+
+def test_a_split_takes_the_place_of_the_one_before(tmp_path):
+    data.write_npy_shards(tmp_path, "train-b", IMAGES, LABELS)
+    data.write_npy_shards(tmp_path, "train", IMAGES, LABELS, 3)
+    written = data.write_npy_shards(tmp_path, "train", IMAGES[:4])
+    assert len(data.npy_shards(tmp_path, "train-b").take(np.arange(11))) == 2
+    assert len(data.npy_shards(tmp_path)) == 4 and data.npy_shards(tmp_path).labels is None
+    assert [path.name for path in sorted(tmp_path.iterdir()) if "-b" not in path.name] == [
+        path.name for path in written
+    ]
+    with pytest.raises(PersonError, match="the split holds images: give another folder or name"):
+        data.write_npy_shards(tmp_path, "train", IMAGES.astype(np.float32))
 
 
 @pytest.fixture

@@ -124,3 +124,7 @@ def test_bad_settings_are_refused():
         uniform(schedule, 0.5, 2.0)
     with pytest.raises(PersonError, match="std is 0"):
         logit_normal(schedule, std=0)
+    with pytest.raises(PersonError, match="std is inf"):
+        log_normal_sigma(schedule, std=np.inf)
+    with pytest.raises(PersonError, match="mean is nan"):
+        logit_normal(schedule, mean=np.nan)

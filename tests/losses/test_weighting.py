@@ -159,3 +159,5 @@ def test_unknown_names_and_bad_numbers_are_refused():
         weighting.make("min_snr", gamma=-1)
     with pytest.raises(PersonError, match="sigma_data is 0"):
         weighting.make("edm", sigma_data=0)
+    with pytest.raises(PersonError, match="bias is nan"):
+        weighting.make("sigmoid", bias=np.nan)

@@ -77,11 +77,11 @@ def test_on_one_pixel_it_is_the_forward_pass_written_out(kind):
     params = any_params(net, 0.5, np.float64)
     assert ("attention" in params["up_0_0"]) == ("attention_up" in kind)
     assert {"attention"} <= params["down_0_0"].keys() & params["up_0_1"].keys()
-    x, t = np.random.default_rng(1).standard_normal((4, 3)), np.array([0.0, 0.3, 1.0, 2.0])
+    x, t = np.random.default_rng(1).standard_normal((4, 3)), np.array([0.0, 0.3, 1.0, 700.0])
     angles = t[:, None] * 10000.0 ** (-np.arange(4) / 3)
     features = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     if kind.get("time") == "fourier":
-        features = np.asarray(fourier(jnp.asarray(t), 16))
+        features = np.asarray(fourier(jnp.asarray(t * np.log(80 / 0.002) / 4000), 16))
     out = jax.jit(net.apply)(params, jnp.asarray(x[:, None, None, :]), jnp.asarray(t))[:, 0, 0]
     options = dict(adaptive=False, rescale=True, epsilon=1e-6) | kind
     expected = numpy_forward(params, x, features, options)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dfx.errors import PersonError
 from dfx.nets.embedding import fourier, sinusoidal
 
 T = np.array([0.0, 1.0, 7.5, 999.0])
@@ -23,6 +24,12 @@ def test_steps_of_a_thousand_stay_apart_also_when_given_as_integers():
     gaps = np.linalg.norm(features[1:] - features[:-1], axis=1)
     # |sin, cos| of the fastest frequency alone move by 2 sin(1/2) a step.
     assert gaps.min() > 2 * np.sin(0.5) - 1e-3
+
+
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_frequencies_from_1_to_1e_4_need_two_of_them_and_whole_pairs(width):
+    with pytest.raises(PersonError, match=f"width {width}: allowed are even numbers from 4 up"):
+        sinusoidal(1.0, width)
 
 
 def test_time_features_keep_the_axes_of_t():

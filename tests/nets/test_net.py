@@ -169,6 +169,42 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         nets.make("unett", PICTURE)
 
 
+@pytest.mark.parametrize(
+    ("make", "size", "options"),
+    [
+        (nets.dit, PICTURE, dict(heads=0)),
+        (nets.dit, PICTURE, dict(patch=0)),
+        (nets.dit, PICTURE, dict(depth=-1)),
+        (nets.dit, PICTURE, dict(expansion=0)),
+        (nets.unet, PICTURE, dict(groups=0)),
+        (nets.unet, PICTURE, dict(heads=0)),
+        (nets.unet, PICTURE, dict(patch=-2)),
+        (nets.unet, PICTURE, dict(multipliers=())),
+        (nets.unet, PICTURE, dict(num_classes=-1)),
+        (nets.edm_unet, PICTURE, dict(blocks=0)),
+        (nets.edm_unet, PICTURE, dict(multipliers=(1, 0))),
+        (nets.edm_unet, PICTURE, dict(head_width=-8)),
+        (nets.classifier, PICTURE, dict(width=0)),
+        (nets.mlp, 2, dict(depth=-1)),
+        (nets.mlp, 2, dict(width=8.5)),
+        (nets.residual_mlp, 2, dict(width=-32)),
+        (nets.weight_tied_mlp, 0, dict(dim=0)),
+        (nets.energy_mlp, 2, dict(width=0)),
+    ],
+)
+def test_sizes_that_are_none_are_refused_in_one_line_before_anything_is_made(make, size, options):
+    ((what, given),) = options.items()
+    with pytest.raises(PersonError) as error:
+        make(**({"dim" if isinstance(size, int) else "shape": size} | options))
+    line = str(error.value)
+    assert f": {what} {given!r}: allowed are whole numbers from " in line and "\n" not in line
+
+
+def test_a_picture_has_pixels():
+    with pytest.raises(PersonError, match=r"dit: shape \(8, 8, 0\)"):
+        nets.dit((8, 8, 0))
+
+
 def test_equal_settings_give_the_same_pair_and_others_another():
     assert nets.mlp(2, width=8) is nets.mlp(2, width=8)
     assert nets.mlp(2, width=8) != nets.mlp(2, width=9)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dfx import nets
+from dfx import nets, recipes
 
 #: Millions of parameters as the papers state them: EDM in text and tables, DiT in table 1.
 COUNTS = {
@@ -58,17 +58,35 @@ def test_every_preset_is_among_those_tested():
     assert len(set(settings.values())) == len(KINDS)
 
 
+def any_params(net):
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    return jax.tree.map(lambda a: np.float32(0.2 * rng.standard_normal(a.shape)), shapes)
+
+
 @functools.cache
 def example(name):
     """Compiled once for a kind: x, times and classes, and outputs of three settings of them."""
     net, short = reduced(name), reduced(name, dtype="bfloat16")
-    rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(net.init, jax.random.key(0))
-    params = jax.tree.map(lambda a: np.float32(0.2 * rng.standard_normal(a.shape)), shapes)
+    params, rng = any_params(net), np.random.default_rng(1)
     x = np.float32(rng.standard_normal((NUM, *SHAPE)))
     t, cond = np.float32([0.1, 0.5, 2.0]), np.array([0, 1, 2])
     both = jax.jit(lambda *inputs: (net.apply(*inputs), short.apply(*inputs)))
     return both, params, x, t, cond
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_neighbouring_noise_levels_are_told_as_neighbours(name):
+    """What a net knows of sigma (1 + h) differs from what it knows of sigma by a share of h."""
+    net, recipe = reduced(name), recipes.make("edm")
+    t = jnp.asarray(recipe.told(recipe.schedule.at(np.outer([0.01, 1.0, 30.0], [1, 1.001, 2]))))
+    params, x = any_params(net), jnp.zeros((t.size, *SHAPE))
+    # Of all that the net computes this is compiled alone.
+    known = jax.jit(lambda t: net.features(params, x, t)[1]["time"])(t.ravel())
+    here, near, far = np.moveaxis(np.asarray(known).reshape(*t.shape, -1), 1, 0)
+    near, far = (np.linalg.norm(there - here, axis=-1) for there in (near, far))
+    # Told are 0.09 of a step and 65 steps: angles of 0.09 and of all sizes, features 1.4 apart.
+    assert np.all(near > 0) and np.all(near < 0.07 * far)
 
 
 @pytest.mark.parametrize("name", HALVES)

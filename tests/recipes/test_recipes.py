@@ -256,6 +256,19 @@ def test_dropout_acts_in_the_loss_and_nowhere_else():
     assert keys == [None, None]
 
 
+def test_an_energy_net_is_a_net():
+    recipe = recipes.make("ddpm")
+    body = nets.Net(lambda key: (), lambda params, x, t, cond=None: jnp.sin(x))
+    net = nets.energy.displacement(body)  # predicts (x - sin x)(1 - cos x)
+    x0, eps = draw(3)
+    t = jnp.full(3, 0.5)
+    level = recipe.schedule.at(t, 2)
+    x = level.alpha * x0 + level.sigma * eps
+    expected = np.mean(((x - np.sin(x)) * (1 - np.cos(x)) - eps) ** 2, axis=1)
+    np.testing.assert_allclose(recipe.errors(net)((), x0, eps, t), expected, rtol=1e-9)
+    assert np.isfinite(recipe.loss(net)((), jax.random.key(0), x0)[0])
+
+
 def test_conditions_reach_the_net():
     seen = []
 
@@ -285,6 +298,9 @@ def test_one_net_and_recipe_are_one_model():
         (lambda: recipes.make("edn"), "unknown recipe 'edn': did you mean 'edm'?"),
         (lambda: recipes.make("edm", mena=1.0), "did you mean 'mean'?"),
         (lambda: recipes.make("edm").solver(0), "number of steps"),
+        (lambda: recipes.make("edm", std=np.inf), "std is inf"),
+        (lambda: recipes.make("sit", mean=np.nan), "mean is nan"),
+        (lambda: recipes.make("iddpm", prediction="epss"), "did you mean 'eps'?"),
     ],
 )
 def test_mistakes_are_named_in_one_line(call, line):

@@ -36,11 +36,10 @@ def scanned(w, x):
     return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=7)[0].sum()
 
 
-def test_loop_counts_as_often_as_it_runs_and_in_compiled_code_once():
+def test_loop_counts_as_often_as_it_runs():
     square = jnp.ones((N, N))
     once = 2 * N**3
     assert train.product_flop(scanned, square, square) == 7 * once
-    assert train.compiled_flop(scanned, square, square) < 2 * once
     branches = lambda w: jax.lax.cond(w.sum() > 0, lambda w: w @ w @ w, lambda w: w, w)  # noqa: E731
     assert train.product_flop(branches, square) == 2 * once
     again = jax.grad(lambda w: jnp.sum(jax.checkpoint(lambda w: jnp.sin(w @ w) @ w)(w)))
@@ -62,14 +61,15 @@ def test_convolution_is_two_times_outputs_times_taps_and_its_gradients_likewise(
     assert 3 * one <= found <= 3.6 * one
 
 
-def test_compiled_count_is_the_products_and_a_little_more():
+def test_count_of_the_compiler_is_the_products_and_a_little_more():
     step = train.make_step(lambda w, key, x: (layer(w, x), ()), train.optimizer(1e-3))
     state = jax.eval_shape(
         lambda key: train.init_state(W, train.optimizer(1e-3), key), jax.random.key(0)
     )
     products = train.product_flop(step, state, X)
     assert products == 4 * N * K * M
-    assert products < train.compiled_flop(step, state, X) < 1.5 * products
+    counted = jax.jit(step).lower(state, X).compile().cost_analysis()["flops"]
+    assert products < counted < 1.5 * products
 
 
 def test_meter_leaves_out_the_first_chunk_and_the_time_between_chunks():

@@ -1,5 +1,6 @@
 """Batches from the host: the run of the same batches on the device, read ahead but not too far."""
 
+import contextlib
 import threading
 import time
 
@@ -128,6 +129,28 @@ def test_reader_ends_when_nobody_takes_its_batches():
         assert batches.take()[0] == 0
     assert not batches._thread.is_alive()
     assert next(taken) <= 5
+
+
+class Closing:
+    """Batches that know how often they were closed; unlike a generator's, nobody else does it."""
+
+    def __init__(self, batches):
+        self.batches, self.closed = batches, 0
+
+    def __iter__(self):
+        return self.batches
+
+    def close(self):
+        self.closed += 1
+
+
+def test_the_batches_are_closed_whatever_ends_the_loop():
+    for end, error in ((None, None), (7, PersonError)):
+        feed, batches = Feed(), Closing(Feed(end=end).from_step(0))
+        feed.from_step = lambda step, batches=batches: batches
+        with pytest.raises(error) if error else contextlib.nullcontext():
+            fit_feed(start(), 10, feed=feed)
+        assert batches.closed == 1
 
 
 def test_not_finite_and_saves_are_those_of_fit(tmp_path):

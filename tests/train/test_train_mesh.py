@@ -116,6 +116,12 @@ def test_single_process_joins_nobody(monkeypatch):
     found = train.start_processes()
     assert found == (0, 1, jax.local_device_count(), jax.device_count())
     assert train.is_first()
+    with pytest.raises(PersonError, match="process 2 of 4 without a coordinator"):
+        train.start_processes(None, 4, 2)
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")  # of how many?
+    with pytest.raises(PersonError, match="process 0 of None without a coordinator"):
+        train.start_processes()
+    monkeypatch.delenv("JAX_PROCESS_ID")
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     with pytest.raises(PersonError, match="process None of None at localhost:1"):
         train.start_processes()
