@@ -3,7 +3,7 @@
     dfx run images:digits_smoke       every part on the 8x8 digits of scikit-learn, under a minute
     dfx run images:mnist              15 minutes of training on two cores, then its evaluation
     dfx run images:cifar10_small      one GPU, under 25 minutes
-    dfx run images:cifar10_edm        EDM on CIFAR-10 as published, 8 GPUs, two days
+    dfx run images:cifar10_edm        EDM's net, loss and length on CIFAR-10, 8 GPUs, two days
     dfx run images:cifar10_sit        a SiT of 33 M parameters on CIFAR-10 pixels, one GPU, a day
     dfx run images:imagenet64_edm     EDM's ADM on ImageNet 64, a pod
     dfx run images:imagenet256_sit_b  SiT-B/2 on latents of ImageNet 256, a pod, a day
@@ -11,8 +11,9 @@
 
 `dfx run images` is `mnist` and `dfx run images:smoke` is `digits_smoke`: every study has these two
 names. Data lie where --config.data.path or the environment variable DFX_DATA points. A run that was
-stopped, by SIGTERM too, goes on with the same command, also on another number of devices. Every
-setting can be changed: --config.recipe=sit, --config.train.minutes=120, --config.mesh.fsdp=8.
+stopped, by SIGTERM too, goes on with the same command, also on another number of devices and where
+the same data lie elsewhere. Every setting can be changed: --config.recipe=sit,
+--config.train.minutes=120, --config.mesh.fsdp=8.
 """
 
 from typing import Any
@@ -187,10 +188,15 @@ _CHOICES = {
     "evaluation.parts": PARTS,
 }
 _MAYBE_ZERO = (
-    "labels.dropout", "train.minutes", "train.warmup", "train.clip", "ema.half_lives",
-    "ema.sigma_rels", "ema.snapshot_every", "ema.posthoc", "evaluation.num_steps",
+    "labels.dropout", "train.minutes", "train.warmup", "train.clip", "ema.snapshot_every",
+    "evaluation.num_steps",
 )  # fmt: skip
-_RANGES = {"labels.dropout": (0.0, 1.0), "judge.sure": (0.0, 1.0), "data.channels": (1, 4)}
+_MAYBE_EMPTY = ("evaluation.parts", "ema.half_lives", "ema.sigma_rels", "ema.posthoc")
+_WIDTHS = (0.001, 0.2886)  # no profile is wider than the plain mean's, 12^(-1/2)
+_RANGES = {
+    "labels.dropout": (0.0, 1.0), "judge.sure": (0.0, 1.0), "data.channels": (1, 4),
+    "ema.sigma_rels": _WIDTHS, "ema.posthoc": _WIDTHS,
+}  # fmt: skip
 #: Checked by what uses them, or switches.
 _OTHERS = ("net", "mesh", "data.flip", "data.dequantise", "data.latents", "labels.use")
 
@@ -202,8 +208,8 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       PersonError: the first setting that cannot be, in one line.
     """
-    checks.choices(config, _CHOICES, may_be_empty=("evaluation.parts",))
-    checks.signs(config, _MAYBE_ZERO, _OTHERS)
+    checks.choices(config, _CHOICES, _MAYBE_EMPTY)
+    checks.signs(config, _MAYBE_ZERO, _OTHERS, _MAYBE_EMPTY)
     checks.ranges(config, _RANGES)
     averages = config.ema.half_lives + config.ema.sigma_rels
     checks.require(
@@ -212,3 +218,14 @@ def validate(config: config_dict.ConfigDict) -> None:
     from experiments.images import check  # here: it imports JAX, which the others do without
 
     check.check(config)
+
+
+def fingerprint(config: config_dict.ConfigDict) -> str:
+    """Return what the run reads from disk, "" for nothing."""
+    from dfx.runs.fingerprint import of_records, of_sets
+    from experiments.images import data
+
+    if config.data.kind == data.MEMORY:
+        return of_sets((config.data.name,), config.data.path)
+    splits = ("train", config.data.test_split)
+    return of_records(config.data.name, *(data.open_split(config, split) for split in splits))

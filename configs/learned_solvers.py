@@ -101,3 +101,11 @@ def validate(config: config_dict.ConfigDict) -> None:
 
         for split in ("train", "test"):
             data.load("mnist", config.data.path, split, limit=1)
+
+
+def fingerprint(config: config_dict.ConfigDict) -> str:
+    """Return what the run reads from disk, "" for nothing."""
+    from dfx.runs.fingerprint import of_sets
+
+    names = ("mnist",) if "digits" in config.problems and config.data.path else ()
+    return of_sets(names, config.data.path)

@@ -205,6 +205,14 @@ def validate(config: config_dict.ConfigDict) -> None:
         data.load(config.pictures.name, config.data.path or None, "train", limit=1)
 
 
+def fingerprint(config: config_dict.ConfigDict) -> str:
+    """Return what the run reads from disk, "" for nothing."""
+    from dfx.runs.fingerprint import of_sets
+
+    names = (config.pictures.name,) if "pictures" in config.parts else ()
+    return of_sets(names, config.data.path)
+
+
 def _check_lists(config) -> None:
     """What the analysis rests on is in the lists."""
     sizes, kinds = config.errors.sizes, config.toy.kinds

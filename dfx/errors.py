@@ -16,7 +16,7 @@ class PersonError(ValueError):
 
 class Stopped(RuntimeError):
     """A run that ended itself for a reason it can say in one line; the command line exits with
-    1."""
+    3."""
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> PersonError:

@@ -52,10 +52,9 @@ def parse(argv: list[str], options: tuple[str, ...]) -> Arguments:
         if name not in options and not name.startswith("--config."):
             raise _unknown(name, options)
         if not given:
-            try:
-                value = next(rest)
-            except StopIteration:
-                raise PersonError(f"{name} needs a value: {name}=VALUE") from None
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise PersonError(f"{name} needs a value: {name}=VALUE")
         if name in options:
             found[name] = value
         else:

@@ -15,7 +15,8 @@ Options of run:
 Elsewhere the variables JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES
 and JAX_PROCESS_ID (from 0) join processes. All get the same command and see the same run folder.
 
-Exit status: 0 done, 2 a mistake in what was asked, 1 anything else, 130 or 143 stopped.
+Exit status: 0 done, 2 a mistake in what was asked, 3 the run ended itself and would do so again,
+130 or 143 stopped, 1 anything else.
 
 Compiled programs are kept for the next start in the folder that JAX_COMPILATION_CACHE_DIR names, by
 default dfx/jax in the user's cache folder.
@@ -102,7 +103,8 @@ def _claims(arguments: Arguments) -> None:
 
 def _folder(arguments: Arguments, usage: str) -> str:
     arguments.refuse_settings()
-    return arguments.options.get("--workdir") or arguments.positionals(usage)[0]
+    given = filter(None, [arguments.options.get("--workdir"), *arguments.words])
+    return arguments._replace(words=tuple(given)).positionals(usage)[0]
 
 
 _COMMANDS = {

@@ -35,19 +35,26 @@ on() { # WORKER COMMAND: on one host, or on "all"
   run gcloud compute tpus tpu-vm ssh "$TPU" "--zone=$ZONE" "--worker=$1" "--command=$2"
 }
 
-state() {
-  gcloud compute tpus queued-resources describe "$TPU" "--zone=$ZONE" \
-    "--format=value(state.state)" 2>/dev/null || echo NONE
+state() { # of the queued resource; NONE if there is none, UNKNOWN if nobody could say
+  local all
+  all=$(gcloud compute tpus queued-resources list "--zone=$ZONE" \
+    "--format=value(name.basename(),state.state)" 2>/dev/null) || { echo UNKNOWN && return; }
+  awk -v name="$TPU" '$1 == name { found = $2 } END { print found ? found : "NONE" }' <<<"$all"
 }
 
 create() {
   local spot=()
   [ "$SPOT" = 1 ] && spot=(--spot)
   run gcloud compute tpus queued-resources create "$TPU" "--node-id=$TPU" "--zone=$ZONE" \
-    "--accelerator-type=$TYPE" "--runtime-version=$VERSION" "${spot[@]}"
+    "--accelerator-type=$TYPE" "--runtime-version=$VERSION" "${spot[@]}" || return 1
   [ -n "$DRY" ] && return
-  until [ "$(state)" = ACTIVE ]; do
-    case $(state) in FAILED | SUSPENDED | NONE) fail "the queued resource is $(state)" ;; esac
+  local now
+  while true; do
+    now=$(state)
+    case $now in
+      ACTIVE) return ;;
+      FAILED | SUSPENDED | NONE) echo "tpu.sh: the queued resource is $now" >&2 && return 1 ;;
+    esac
     sleep 30
   done
 }
@@ -55,12 +62,13 @@ create() {
 install() {
   [ -n "$SHARE" ] || fail "SHARE is not set: checkpoints need an NFS disk that all hosts see"
   local archive=/tmp/dfx-$TPU.tar.gz
-  run git -C "$HERE" archive --format=tar.gz --output="$archive" HEAD
-  run gcloud compute tpus tpu-vm scp "$archive" "$TPU:dfx.tar.gz" "--zone=$ZONE" --worker=all
+  run git -C "$HERE" archive --format=tar.gz --output="$archive" HEAD || return 1
+  run gcloud compute tpus tpu-vm scp "$archive" "$TPU:dfx.tar.gz" "--zone=$ZONE" --worker=all ||
+    return 1
   # The image has Python 3.10; uv brings its own 3.12.
   on all "mkdir -p dfx && tar -xzf dfx.tar.gz -C dfx && python3 -m pip install --user --quiet uv && \
 ~/.local/bin/uv venv --quiet --allow-existing --python 3.12 dfx/.venv && \
-~/.local/bin/uv pip install --quiet --python dfx/.venv/bin/python -e './dfx[tpu,images]'"
+~/.local/bin/uv pip install --quiet --python dfx/.venv/bin/python -e './dfx[tpu,images]'" || return 1
   on all "sudo apt-get -qq install -y nfs-common tmux && sudo mkdir -p $MOUNT && \
 (mountpoint -q $MOUNT || sudo mount -t nfs -o rw,hard $SHARE $MOUNT) && \
 sudo chown \"\$USER\" $MOUNT"
@@ -84,31 +92,38 @@ delete() {
   run gcloud compute tpus queued-resources delete "$TPU" "--zone=$ZONE" --force --quiet
 }
 
-begin() { # all that a new TPU needs
-  create && install
-  if [ -n "$DATA" ]; then data; fi
-  start "$@"
+equip() { # all that a new TPU needs; in the lists of && and || below, set -e is off
+  install && { [ -z "$DATA" ] || data; } && start "$@"
 }
 
 keep() {
   [ $# -gt 0 ] || fail "keep needs the words after dfx run, such as images:imagenet64_edm"
   if [ -n "$DRY" ]; then
-    begin "$@"
-    delete
+    create && equip "$@" && delete
     return
   fi
-  until is_finished; do
-    case $(state) in
-      NONE) begin "$@" || sleep 60 ;;
-      SUSPENDED | FAILED) delete || sleep 60 ;; # preempted: it has to go before it can come back
+  local started= now # started: by us, so that an end in the log is not that of an earlier run
+  while true; do
+    now=$(state)
+    if [ "$now" = ACTIVE ]; then now=$(progress); fi
+    case $started:$now in
+      *:finished) break ;;
+      *:NONE) create && equip "$@" && started=1 || sleep 60 ;;
+      *:SUSPENDED | *:FAILED) delete || sleep 60 ;; # it has to go before it can come back
+      *:idle | :ended*) equip "$@" && started=1 || sleep 60 ;;
+      1:ended\ 143) sleep 60 ;; # the notice of a preemption, which follows
+      1:ended*) fail "the run has $now and would do so again: scripts/tpu.sh logs" ;;
       *) sleep 60 ;;
     esac
   done
   echo "the run is finished: scripts/tpu.sh collect, then delete"
 }
 
-is_finished() {
-  [ "$(state)" = ACTIVE ] && on 0 "grep -q '\"finished\": \"' $MOUNT/$RUN/provenance.json" 2>/dev/null
+progress() { # "finished", "running", "ended STATUS" or "idle"; nothing if the host does not answer
+  on 0 "if grep -qs '\"finished\": \"' $MOUNT/$RUN/provenance.json; then echo finished; \
+elif tmux has-session -t dfx 2>/dev/null; then echo running; \
+else tail -n 1 dfx.log 2>/dev/null | sed -n 's/^tpu_host.sh: status /ended /p' | grep . || \
+echo idle; fi" 2>/dev/null || true
 }
 
 [ "${1:-}" = --dry-run ] && DRY=1 && shift

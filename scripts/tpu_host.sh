@@ -3,8 +3,8 @@
 #
 #   tpu_host.sh STUDY:SIZE [options of dfx run]
 #
-# Done, mistakes in what was asked, and stops by a person or by preemption end it; anything else
-# starts it again. All hosts do so within the minutes for which a process waits for the others.
+# Done (0), mistakes in what was asked (2), runs that ended themselves (3) and stops by a person or
+# by preemption (130, 143) end it; anything else starts it again. All hosts do so within the minutes for which a process waits for the others.
 set -uo pipefail
 
 PYTHON=${PYTHON:-$HOME/dfx/.venv/bin/python}
@@ -17,7 +17,7 @@ for attempt in $(seq 1 "${ATTEMPTS:-20}"); do
   "$PYTHON" -m experiments.cli run "$@" ${PROCESSES:+"$PROCESSES"} >>"$LOG" 2>&1
   status=$?
   echo "tpu_host.sh: status $status" >>"$LOG"
-  case $status in 0 | 2 | 130 | 143) exit "$status" ;; esac
+  case $status in 0 | 2 | 3 | 130 | 143) exit "$status" ;; esac
   sleep "${PAUSE:-20}"
 done
 exit "$status"

@@ -14,6 +14,9 @@ from typing import Any
 
 from dfx.errors import PersonError, unknown
 
+#: Keys take 31 bits for sure; parts of a study add some hundreds.
+LARGEST_SEED = 2**31 - 1000
+
 
 class ConfigError(PersonError):
     """A setting that does not exist, or has a value that it cannot have."""
@@ -36,19 +39,19 @@ def require(condition: bool, setting: str, given: Any, allowed: str) -> None:
 
 def positive(setting: str, value: Any) -> None:
     """Require a number above 0 (or a tuple of such)."""
-    ok = all(v is not None and v > 0 for v in _entries(value))
+    ok = all(_is_number(v) and v > 0 for v in _entries(value))
     require(ok, setting, value, "a number above 0")
 
 
 def not_negative(setting: str, value: Any) -> None:
     """Require a number that is 0 or above (or a tuple of such)."""
-    ok = all(v is not None and v >= 0 for v in _entries(value))
+    ok = all(_is_number(v) and v >= 0 for v in _entries(value))
     require(ok, setting, value, "a number that is 0 or above")
 
 
 def in_range(setting: str, value: Any, low: float, high: float) -> None:
     """Require low <= value <= high (for a tuple: of each entry)."""
-    ok = all(v is not None and low <= v <= high for v in _entries(value))
+    ok = all(_is_number(v) and low <= v <= high for v in _entries(value))
     require(ok, setting, value, f"a number from {low} to {high}")
 
 
@@ -83,8 +86,15 @@ def choices(
         one_of(f"config.{name}", given, values)
 
 
-def signs(config: Any, zero: Collection[str] = (), free: Collection[str] = ()) -> None:
-    """Require every number of a config to be above 0, and `seed` to be 0 or above.
+def signs(
+    config: Any,
+    zero: Collection[str] = (),
+    free: Collection[str] = (),
+    may_be_empty: Collection[str] = (),
+) -> None:
+    """Require every number of a config to be above 0, and of each tuple an entry.
+
+    `seed` may be 0, and ends where keys begin to repeat themselves.
 
     >>> signs({"seed": 0, "rate": 0.0})
     Traceback (most recent call last):
@@ -95,10 +105,15 @@ def signs(config: Any, zero: Collection[str] = (), free: Collection[str] = ()) -
       config: see `numbers`.
       zero: names of settings, or of groups of them, that may be 0 too.
       free: those that may have any value.
+      may_be_empty: the names whose tuples need no entry.
     """
     for name, value in numbers(config):
         groups = set(itertools.accumulate(name.split(".")[1:], "{}.{}".format))
-        if groups & {"seed", *zero}:
+        if not groups & set(may_be_empty):
+            require(value != (), name, value, "at least one entry")
+        if groups == {"seed"}:
+            in_range(name, value, 0, LARGEST_SEED)
+        elif groups & set(zero):
             not_negative(name, value)
         elif not groups & set(free):
             positive(name, value)
@@ -150,6 +165,10 @@ def numbers(group: Any, name: str = "config") -> Iterator[tuple[str, Any]]:
 def value_of(config: Any, name: str) -> Any:
     """Return the value of a setting by its name within the config, such as "train.num_steps"."""
     return functools.reduce(lambda group, part: group[part], name.split("."), config)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _entries(value: Any) -> tuple:

@@ -101,6 +101,12 @@ def from_seeds(values: Any, **fields: Any) -> Claim:
     return Claim(ours=mean, low=low, high=high, seeds=len(values), **fields)
 
 
+def from_ratios(values: Any, **fields: Any) -> Claim:
+    """Return the claim on a positive number, such as a ratio: its geometric mean over seeds."""
+    mean, low, high = map(float, geometric_interval(values))
+    return Claim(ours=mean, low=low, high=high, seeds=len(values), **fields)
+
+
 def exact(value: Any, **fields: Any) -> Claim:
     """Return the claim on a number that has no sampling error: its interval is itself."""
     return Claim(ours=float(value), low=float(value), high=float(value), **fields)
@@ -127,6 +133,17 @@ def mean_interval(values: Any, level: float = 0.95) -> tuple[Any, Any, Any]:
         return mean, mean * math.nan, mean * math.nan
     half = stdtrit(n - 1, 0.5 + level / 2) * values.std(axis=0, ddof=1) / math.sqrt(n)
     return mean, mean - half, mean + half
+
+
+def geometric_interval(values: Any, level: float = 0.95) -> tuple[Any, Any, Any]:
+    """Return the geometric mean over seeds of `values` above 0 and its interval, above 0 as well.
+
+    It is `mean_interval` of the logarithms: of a ratio and of its inverse it says the same, which
+    the arithmetic mean of noisy ratios does not. A value that is not above 0 gives nan.
+    """
+    values = np.asarray(values, np.float64)
+    mean, low, high = mean_interval(np.log(np.where(values > 0, values, np.nan)), level)
+    return np.exp(mean), np.exp(low), np.exp(high)
 
 
 def write_claims(folder: str | Path, claims: Iterable[Claim]) -> None:

@@ -1,9 +1,13 @@
 """Configs: a Python file with `get_config(size)`, made into one fixed value with a name of its own.
 
 A study's config file holds `get_config(size="default") -> ConfigDict`; if it has several sizes, the
-constant SIZES; and if ranges or choices are to be checked, `validate(config)`. The first line of
-its docstring says what the study is about. A setting is a bool, int, float, str, None or a tuple of
-these; groups of settings nest.
+constant SIZES; if ranges or choices are to be checked, `validate(config)`; and if data are read,
+`fingerprint(config) -> str`, which becomes the setting `data.fingerprint` (see
+`dfx.runs.fingerprint`). The first line of its docstring says what the study is about. A setting is
+a bool, int, float, str, None or a tuple of these; groups of settings nest.
+
+The setting `data.path`, if there is one, says where things lie and not what is computed: configs
+that differ in it alone are the same.
 """
 
 from __future__ import annotations
@@ -57,6 +61,9 @@ def load(
     frozen = from_plain(config)
     if hasattr(module, "validate"):
         module.validate(frozen)
+    if hasattr(module, "fingerprint"):
+        told = {"fingerprint": module.fingerprint(frozen)}
+        frozen = from_plain(to_plain(frozen) | {"data": to_plain(frozen.data) | told})
     return frozen
 
 
@@ -132,15 +139,30 @@ def from_plain(value: Any) -> FrozenConfigDict:
 def config_hash(config: Any) -> str:
     """Return the config's own name: the sha256, in hexadecimal, of its JSON with sorted keys.
 
-    Equal values give equal names whatever the order of the keys; 1 and 1.0 are different values.
+    Equal values give equal names whatever the order of the keys, and wherever data lie; 1 and 1.0
+    are different values.
     """
+    return checksum(_apart_from_places(config))
+
+
+def checksum(config: Any) -> str:
+    """Return the sha256 of the whole config, by which a damaged file of it is told."""
     text = dumps(to_plain(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _apart_from_places(config: Any) -> dict[str, Any]:
+    """Return the plain config without `data.path`."""
+    plain = to_plain(config)
+    if isinstance(plain.get("data"), dict):
+        plain["data"].pop("path", None)
+    return plain
+
+
 def first_difference(old: Any, new: Any) -> tuple[str, str, str] | None:
-    """Return (setting, old, new value) of the first setting that differs, None if none does."""
-    one, two = _flat(to_plain(old)), _flat(to_plain(new))
+    """Return (setting, old, new value) of the first setting that differs, None if none does;
+    data.path is left out."""
+    one, two = (_flat(_apart_from_places(config)) for config in (old, new))
     for setting in [*two, *one]:
         if one.get(setting, "not there") != two.get(setting, "not there"):
             return setting, one.get(setting, "not there"), two.get(setting, "not there")

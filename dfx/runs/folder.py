@@ -25,7 +25,7 @@ from ml_collections import FrozenConfigDict
 from dfx.runs import arrays as npz
 from dfx.runs import metrics, provenance
 from dfx.runs.claims import FILE as CLAIMS
-from dfx.runs.config import config_hash, to_plain
+from dfx.runs.config import checksum, config_hash, to_plain
 from dfx.runs.files import sweep, write_json
 from dfx.runs.lock import NAME as LOCK
 from dfx.runs.lock import Lock
@@ -160,7 +160,7 @@ class Run:
         metrics.repair(self.folder / METRICS)
         (self.folder / CLAIMS).unlink(missing_ok=True)  # they were of the run as it stood before
         if not (self.folder / CONFIG).exists():
-            about = {"study": self.study, "size": self.size, "hash": self.config_hash}
+            about = {"study": self.study, "size": self.size, "hash": checksum(self.config)}
             write_json(self.folder / CONFIG, about | {"config": to_plain(self.config)})
         self._about = {"arrays": {}} | read_run(self.folder).provenance
         starts = self._about.get("starts", [])

@@ -1,8 +1,8 @@
 """How a command ends: its exit status, and at most one line instead of a traceback.
 
-0 done; 2 a person's mistake; 1 anything else, with a traceback if it is a bug; 130 and 143 stopped
-by the keyboard and by SIGTERM. Of several processes of one run the first alone has the line; a
-traceback comes from whichever has the bug.
+0 done; 2 a person's mistake; 3 the run ended itself and would do so again; 130 and 143 stopped by
+the keyboard and by SIGTERM; 1 anything else, with a traceback if it is a bug. Of several processes
+of one run the first alone has the line; a traceback comes from whichever has the bug.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from dfx.errors import PersonError, Stopped
-from dfx.runs.processes import is_first, leave
+from dfx.runs.processes import OtherFailed, is_first, leave
 
-DONE, FAILED, MISTAKE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, MISTAKE, STOPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 # What the disk, not the code, is to blame for.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
@@ -44,8 +44,10 @@ def _status(command: Callable[[], None]) -> int:
         return DONE
     except PersonError as error:
         return _end(MISTAKE, error)
-    except Stopped as error:
+    except OtherFailed as error:
         return _end(FAILED, error)
+    except Stopped as error:
+        return _end(STOPPED, error)
     except Terminated as error:
         return _end(TERMINATED, error, "stopped by SIGTERM")
     except KeyboardInterrupt as error:

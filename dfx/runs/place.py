@@ -8,15 +8,19 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from dfx.errors import PersonError
-from dfx.runs.config import config_hash, first_difference
+from dfx.runs.config import config_hash, first_difference, to_plain
 from dfx.runs.lock import NAME as LOCK
 from dfx.runs.record import CONFIG, read_run
 
 
 def default_folder(study: str, size: str, config: ConfigDict, base: ConfigDict) -> Path:
-    """Return runs/STUDY-SIZE, with the first 8 digits of the config's hash if it is not `base`."""
-    name, own = f"{study}-{size}", config_hash(config)
-    return Path("runs") / (name if own == config_hash(base) else f"{name}-{own[:8]}")
+    """Return runs/STUDY-SIZE, with the first 8 digits of the config's hash if it is not `base`;
+    what the data are found to be makes no other name."""
+    settings = [to_plain(config), to_plain(base)]
+    for plain in settings:
+        plain.get("data", {}).pop("fingerprint", None)
+    same = config_hash(settings[0]) == config_hash(settings[1])
+    return Path("runs") / (f"{study}-{size}" + ("" if same else f"-{config_hash(config)[:8]}"))
 
 
 def check(folder: Path, config: ConfigDict, study: str) -> None:

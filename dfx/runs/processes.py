@@ -22,7 +22,13 @@ T = TypeVar("T")
 #: How long a process that has come to its end waits for the others to come to theirs.
 PATIENCE_SECONDS = 20
 _LONGEST = 4096  # bytes of what a process tells the others
-_KINDS = {"PersonError": PersonError, "Stopped": Stopped}
+
+
+class OtherFailed(Stopped):
+    """Another process has met a bug, or has lost its disk: it ends as this one does, status 1."""
+
+
+_KINDS = {"PersonError": PersonError, "Stopped": Stopped, "OtherFailed": OtherFailed}
 
 
 def several() -> bool:
@@ -40,7 +46,8 @@ def together(work: Callable[[], T]) -> T:
     """Return `work()` once every process has done its own; if one raises, all do.
 
     Raises:
-      PersonError, Stopped: what the first of those raised that did, named if it is not this one.
+      PersonError, Stopped: what the first of those raised that did, named if it is not this one;
+        `OtherFailed` for anything else.
       Exception: what this one raised.
     """
     return _together(work)[0]
@@ -109,7 +116,7 @@ def _describe(error: Exception | None) -> dict[str, str]:
     if isinstance(error, PersonError | Stopped):
         kind = "PersonError" if isinstance(error, PersonError) else "Stopped"
         return {"kind": kind, "line": str(error)[:500]}
-    return {"kind": "Stopped", "line": f"{type(error).__name__}: {error}"[:500]}
+    return {"kind": "OtherFailed", "line": f"{type(error).__name__}: {error}"[:500]}
 
 
 def _tell(message: dict[str, Any]) -> list[dict[str, Any]]:

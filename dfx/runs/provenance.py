@@ -73,7 +73,7 @@ def devices() -> dict[str, Any]:
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """Return in words what differs between two starts and may change numbers, None if nothing."""
     changed = []
-    for package in ("jax", "jaxlib", "dfx"):
+    for package in PACKAGES:
         was, now_ = (start.get("versions", {}).get(package) for start in (old, new))
         if was != now_:
             changed.append(f"{package} {was}, now {now_}")

@@ -12,7 +12,7 @@ from ml_collections import FrozenConfigDict
 from dfx.errors import PersonError
 from dfx.runs import arrays as npz
 from dfx.runs import metrics
-from dfx.runs.config import config_hash, from_plain
+from dfx.runs.config import checksum, from_plain
 from dfx.runs.files import read_json
 
 CONFIG = "config.json"
@@ -105,7 +105,7 @@ def read_run(folder: str | Path) -> Record:
     if about is None:
         raise MissingRun(f"there is no run in {str(folder)!r}")
     config = from_plain(about["config"])
-    if config_hash(config) != about["hash"]:
+    if checksum(config) != about["hash"]:
         raise DamagedRun(f"{folder / CONFIG} is damaged: {_CURES[CONFIG]}")
     provenance = _read(folder / PROVENANCE, {"starts": list, "arrays": dict})
     return Record(folder, about["study"], about["size"], config, provenance or {})

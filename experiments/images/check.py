@@ -25,9 +25,9 @@ def check(config) -> None:
     allowed = "none, unless ema.snapshot_every and ema.sigma_rels say what they are made of"
     require(made_of or not config.ema.posthoc, "config.ema.posthoc", config.ema.posthoc, allowed)
     make_optimizer(config)
-    pictures = data.open_pictures(config, limit=1)
-    make_net(config, pictures.shape, pictures.num_classes)
+    pictures = data.open_pictures(config, limit=config.evaluation.batch)
     _check_evaluation(config, pictures, mesh.size)
+    make_net(config, pictures.shape, pictures.num_classes)
 
 
 def _check_evaluation(config, pictures: data.Pictures, devices: int) -> None:
@@ -37,6 +37,10 @@ def _check_evaluation(config, pictures: data.Pictures, devices: int) -> None:
     for name in ("samples", "held_out"):
         given, allowed = settings[name], f"multiples of evaluation.batch = {batch}"
         require(given % batch == 0, f"config.evaluation.{name}", given, allowed)
+    if "loss" in settings.parts or config.ema.posthoc:
+        least = min(len(pictures.train), len(pictures.test))
+        allowed = f"at most the {least} pictures of a split"
+        require(batch <= least, "config.evaluation.batch", batch, allowed)
     for part in ("judge", "neighbours", "bits"):
         if part in settings.parts and config.data.latents:
             raise PersonError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from dfx import data
 from dfx.errors import PersonError
+from dfx.runs.checks import require
 
 MEMORY = "memory"
 
@@ -45,6 +46,11 @@ def open_pictures(config, limit: int | None = None) -> Pictures:
     labelled = len(train.take(np.zeros(1, np.int64))) > 1
     if config.labels.use and not labelled:
         raise PersonError(f"labels.use is true, and {config.data.name!r} has no labels")
+    if labelled and (config.labels.use or "judge" in config.evaluation.parts):
+        most = max(map(_classes, (train, test)))
+        allowed = f"the {most} classes of {config.data.name!r}, or more"
+        require(most <= config.data.num_classes, "config.data.num_classes",
+                config.data.num_classes, allowed)  # fmt: skip
     num_classes = config.data.num_classes if config.labels.use else 0
     return Pictures(train, test, shape, num_classes, labelled)
 
@@ -60,6 +66,14 @@ def open_split(config, split: str, limit: int | None = None) -> data.Records:
     if settings.kind == "folder":
         options = {"size": settings.size, "channels": settings.channels}
     return data.open_records(settings.kind, settings.path or None, split, **options)
+
+
+def _classes(records: data.Records) -> int:
+    """Return one more than the largest label; 0 where labels are read with their pictures."""
+    labels = getattr(records, "labels", None)
+    if isinstance(records, data.HostArrays):
+        labels = records.arrays[1]
+    return 0 if labels is None else int(labels.max()) + 1
 
 
 def make_prepare(config) -> Callable[[Any, jax.Array], tuple]:

@@ -1,5 +1,6 @@
 """A person's mistake: status 2, one clear line, nothing written."""
 
+import contextlib
 import random
 import shutil
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 
 import analysis
 import configs
-from dfx.runs import load, open_run
+from dfx.errors import PersonError
+from dfx.runs import ConfigError, checks, load, open_run, unchanged
+from dfx.runs.overrides import names
 from experiments import run as long_form
 
 
@@ -31,6 +34,7 @@ MISTAKES = {
     "run sheep --processes=4": "--processes=4: allowed is auto",
     "run sheep --workdir": "--workdir needs a value",
     "run sheep --workdir=": "--workdir needs a folder",
+    "run sheep --workdir --config.seed=1": "--workdir needs a value",
     "run sheep --config.seed": "--config.seed needs a value",
     "run sheep --config.train.num_stpes=3": "did you mean 'config.train.num_steps'?",
     "run sheep --config.train.num_steps=-3": "given -3, allowed: a number above 0",
@@ -48,6 +52,7 @@ MISTAKES = {
     "list --config.x=1": "--config.x is of no use here",
     "list --workdir=a": "unknown option '--workdir'",
     "figures": "given nothing, allowed: dfx figures DIR",
+    "figures --workdir=full file": "given full file, allowed: dfx figures DIR",
     "figures absent": "there is no run in 'absent'",
     "claims full": "there is no run in 'full'",
     "claims file": "there is no run in 'file'",
@@ -138,6 +143,34 @@ def test_a_run_of_an_unknown_study_is_named(dfx):
         pass
     status, _, err = dfx("figures b")
     assert status == 2 and "b is a run of 'goats', a study that is not known here" in err
+
+
+@pytest.mark.parametrize("study", configs.studies())
+def test_no_study_takes_a_seed_whose_keys_are_those_of_another(study):
+    with pytest.raises(ConfigError, match=r"seed: given 4294967296, allowed: a number from 0 to"):
+        load(configs.studies()[study], "smoke", [("seed", "4294967296")])
+
+
+def test_an_order_is_fitted_to_numbers_of_steps_that_differ():
+    for steps in ("40", "40,40", "80,40"):
+        with pytest.raises(ConfigError, match="allowed: two rising numbers or more"):
+            load(configs.studies()["solver_orders"], "smoke", [("orders.steps", steps)])
+
+
+def test_a_tuple_needs_an_entry_unless_none_means_something():
+    accepted = set()
+    for study, path in configs.studies().items():
+        base = unchanged(path, "smoke")
+        for name in names(base, study):
+            setting = name.partition(".")[2]
+            if isinstance(checks.value_of(base, setting), tuple):
+                with contextlib.suppress(PersonError):
+                    load(path, "smoke", [(setting, "")])
+                    accepted.add(name)
+    assert accepted == {
+        "images.ema.half_lives", "images.ema.posthoc", "images.evaluation.parts",
+        "mode_interpolation.one_d.snapshots", "solver_orders.solvers",
+    }  # fmt: skip
 
 
 def test_random_command_lines_never_show_a_traceback(dfx, sheep):

@@ -32,7 +32,7 @@ def raiser(error):
     ("error", "status", "line"),
     [
         (KeyboardInterrupt(), 130, "dfx: stopped by the keyboard; to go on: dfx run sheep:smoke"),
-        (Stopped("step 3: loss is nan"), 1, "dfx: step 3: loss is nan"),
+        (Stopped("step 3: loss is nan"), 3, "dfx: step 3: loss is nan"),
         (PersonError("digits do not match"), 2, "dfx: digits do not match"),
         (OSError(28, "No space left"), 1, "dfx: No space left; to go on: dfx run sheep:smoke"),
     ],

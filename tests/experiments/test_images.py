@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.images import claims, figures
 from configs import images as configs
@@ -82,6 +83,16 @@ def test_published_sizes_train_as_their_papers_did(size, recipe):
         ({"data__latents": True}, "needs pixels, and the data are latents"),
         ({"data__kind": "npz"}, "unknown kind of records 'npz'"),
         ({"labels__dropout": 1.5}, "config.labels.dropout: given 1.5"),
+        ({"ema__posthoc": (0.0,)}, "config.ema.posthoc: given (0.0,), allowed: a number above 0"),
+        ({"ema__posthoc": (0.5,)}, "config.ema.posthoc: given (0.5,), allowed: a number from"),
+        ({"ema__posthoc": (0.1, "abc")}, "config.ema.posthoc: given (0.1, 'abc'), allowed"),
+        ({"ema__posthoc": ("abc",)}, "config.ema.posthoc: given ('abc',), allowed"),
+        (
+            {"evaluation__batch": 512, "evaluation__samples": 512, "evaluation__held_out": 512},
+            "config.evaluation.batch: given 512, allowed: at most the 359 pictures",
+        ),
+        ({"labels__use": True, "data__num_classes": 9}, "config.data.num_classes: given 9"),
+        ({"data__num_classes": 9}, "config.data.num_classes: given 9, allowed: the 10 classes"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_before_anything_runs(settings, line, tmp_path):
@@ -95,6 +106,25 @@ def test_what_cannot_be_is_refused_in_one_line_before_anything_runs(settings, li
 def test_the_smallest_size_passes_its_own_checks():
     configs.validate(changed())
     check.check(changed(recipe="sit", evaluation__solver="flow_heun"))
+
+
+@pytest.mark.parametrize("kind", ["npy", "folder"])
+def test_classes_of_pictures_on_disk_are_counted_too(kind, tmp_path, pictures):
+    images, labels = pictures.train.take(np.arange(100))
+    for split in ("train", "test"):
+        if kind == "npy":
+            data.write_npy_shards(tmp_path, split, images, labels)
+        else:
+            for i in range(len(images)):
+                (tmp_path / split / f"{labels[i]}").mkdir(parents=True, exist_ok=True)
+                picture = Image.fromarray(images[i, :, :, 0])
+                picture.save(tmp_path / split / f"{labels[i]}" / f"{i}.png")
+    settings = {"data__kind": kind, "data__path": str(tmp_path), "labels__use": True}
+    config = changed(**settings, data__channels=1, data__size=8)
+    assert images_data.open_pictures(config).num_classes == 10
+    assert configs.fingerprint(config).startswith("digits ")
+    with pytest.raises(PersonError, match="given 9, allowed: the 10 classes of 'digits', or more"):
+        images_data.open_pictures(changed(**settings, data__channels=1, data__num_classes=9))
 
 
 def test_pixels_survive_the_way_to_numbers_and_back():

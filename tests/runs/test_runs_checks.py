@@ -9,6 +9,7 @@ CONFIG = {
     "num_seeds": 3,
     "kind": "mlp",
     "parts": ("nets",),
+    "more": (),
     "law": {"mean": -1.0, "pad": 0, "levels": (0.1, 0.5), "name": "grid"},
     "net": {"width": 0, "flip": False},
 }
@@ -23,7 +24,7 @@ def changed(name, value):
 
 def check(config):
     checks.choices(config, {"kind": ("mlp", "dit"), "parts": ("nets", "laws")})
-    checks.signs(config, zero=("law.pad",), free=("law.mean", "net"))
+    checks.signs(config, zero=("law.pad",), free=("law.mean", "net"), may_be_empty=("more",))
     checks.ranges(config, {"law.levels": (0.1, 10.0), "law.mean": (-2, 2)})
     checks.seeds(config, "num_seeds")
     checks.rising(config, "law.levels")
@@ -34,6 +35,9 @@ def test_a_config_in_order_passes():
     assert check(changed("net.width", -3)) is None  # the whole group is free
     assert checks.choices(changed("parts", ()), {"parts": ("nets",)}, ("parts",)) is None
     assert checks.rising({"steps": ()}, "steps", least=0) is None
+    assert check(changed("seed", 0)) is check(changed("seed", checks.LARGEST_SEED)) is None
+    with pytest.raises(ConfigError, match="allowed: rising numbers"):
+        checks.rising({"steps": ()}, "steps")
 
 
 @pytest.mark.parametrize(
@@ -42,14 +46,17 @@ def test_a_config_in_order_passes():
         ("kind", "mpl", "config.kind: unknown value 'mpl': did you mean 'mlp'? allowed: dit, mlp"),
         ("parts", ("nets", "law"), "config.parts: unknown value 'law': did you mean 'laws'?"),
         ("parts", (), "config.parts: given (), allowed: at least one entry"),
-        ("seed", -1, "config.seed: given -1, allowed: a number that is 0 or above"),
+        ("seed", -1, "config.seed: given -1, allowed: a number from 0 to 2147482648"),
+        ("seed", 2**32, "config.seed: given 4294967296, allowed: a number from 0 to 2147482648"),
         ("num_seeds", 0, "config.num_seeds: given 0, allowed: a number above 0"),
         ("num_seeds", 1, "config.num_seeds: given 1, allowed: a number from 2 to 10000"),
         ("law.pad", -1, "config.law.pad: given -1, allowed: a number that is 0 or above"),
         ("law.levels", (0.1, -1.0), "given (0.1, -1.0), allowed: a number above 0"),
         ("law.levels", (0.1, 11.0), "given (0.1, 11.0), allowed: a number from 0.1 to 10.0"),
         ("law.levels", (0.5, 0.5), "config.law.levels: given (0.5, 0.5), allowed: rising numbers"),
-        ("law.levels", (), "config.law.levels: given (), allowed: rising numbers"),
+        ("law.levels", (), "config.law.levels: given (), allowed: at least one entry"),
+        ("law.levels", (0.1, "a"), "given (0.1, 'a'), allowed: a number above 0"),
+        ("law.mean", "a", "config.law.mean: given 'a', allowed: a number from -2 to 2"),
         ("law.mean", -3, "config.law.mean: given -3, allowed: a number from -2 to 2"),
     ],
 )

@@ -13,7 +13,9 @@ from dfx.runs import (
     MissingRun,
     above,
     below,
+    from_ratios,
     from_seeds,
+    geometric_interval,
     mean_interval,
     read_claims,
     table,
@@ -91,6 +93,21 @@ def test_the_interval_is_the_tabled_one():
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
     half = 4.3027 / 3**0.5
     np.testing.assert_allclose([mean, low, high], [2, 2 - half, 2 + half], atol=5e-5)
+
+
+def test_a_ratio_and_its_inverse_have_inverse_intervals_above_zero():
+    ratios = np.array([[0.1, 2.0], [4.0, 3.0], [0.5, 2.5]])
+    mean, low, high = geometric_interval(ratios)
+    inverse, inverse_low, inverse_high = geometric_interval(1 / ratios)
+    np.testing.assert_allclose([inverse, inverse_low, inverse_high], [1 / mean, 1 / high, 1 / low])
+    np.testing.assert_allclose(mean, np.prod(ratios, axis=0) ** (1 / 3))
+    assert np.all(low > 0) and np.all(low < mean) and np.all(mean < high)
+
+
+def test_a_ratio_that_is_not_above_zero_decides_nothing():
+    fields = dict(id="1", paper="", statement="", paper_value="", rule=above(0.5))
+    assert from_ratios([2.0, 2.1, 2.2], **fields).verdict == HOLDS
+    assert from_ratios([2.0, 0.0, 2.2], **fields).verdict == UNDECIDED
 
 
 def test_one_seed_has_no_interval_and_decides_nothing():

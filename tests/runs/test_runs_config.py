@@ -9,7 +9,7 @@ import pytest
 
 from dfx.errors import PersonError
 from dfx.runs import ConfigError, checks, config_hash, describe, load, unchanged
-from dfx.runs.config import first_difference, from_plain, to_plain
+from dfx.runs.config import checksum, first_difference, from_plain, to_plain
 from dfx.runs.files import dumps
 
 FILE = '''"""A study of nothing.
@@ -94,6 +94,24 @@ def test_the_hash_is_the_sha256_of_sorted_json():
     assert config_hash({"b": {"d": "é", "c": (1.5, None)}, "a": 1}) == (
         hashlib.sha256(text.encode()).hexdigest()
     )
+
+
+def test_where_data_lie_is_no_part_of_the_name_but_of_the_checksum():
+    old = {"path": "a", "data": {"name": "mnist", "path": "a"}}
+    new = {"path": "a", "data": {"name": "mnist", "path": "b"}}
+    assert config_hash(old) == config_hash(new) and first_difference(old, new) is None
+    assert checksum(old) != checksum(new)
+    assert old["data"]["path"] == "a"
+    assert first_difference(old, old | {"path": "b"}) == ("config.path", '"a"', '"b"')
+
+
+def test_what_is_read_becomes_a_setting(file):
+    text = file.read_text().replace('"seed": 0', '"seed": 0, "data": {"path": "a"}')
+    file.write_text(f"{text}\ndef fingerprint(config):\n    return 'set in ' + config.data.path\n")
+    assert load(file, overrides=[("data.path", "b")]).data.fingerprint == "set in b"
+    assert "fingerprint" not in unchanged(file).data
+    with pytest.raises(ConfigError, match="unknown setting"):
+        load(file, overrides=[("data.fingerprint", "x")])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", np.float32(1.0)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from dfx.runs import config_hash, open_run, read_run
+from dfx.runs import config_hash, open_run, provenance, read_run
 
 CONFIG = ConfigDict({"seed": 3, "train": {"steps": 5, "rates": (0.1, 0.2)}, "path": None})
 
@@ -99,6 +99,13 @@ def test_a_change_of_versions_is_warned_of(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     open_run(tmp_path / "r", CONFIG, "fake", start=second).close()
     assert "numbers may differ from before: jax 0.10.2, now 0.11.2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", provenance.PACKAGES)
+def test_every_package_that_decides_the_numbers_is_compared(package):
+    old, new = ({"versions": provenance.versions() | {package: v}} for v in ("1", "2"))
+    assert provenance.difference(old, old) is None
+    assert provenance.difference(old, new) == f"{package} 1, now 2"
 
 
 def test_a_run_that_kept_nothing_can_be_taken_back(tmp_path):

@@ -162,3 +162,16 @@ def test_the_default_folder_is_named_by_what_differs():
     other.seed = 4
     name = str(default_folder("a", "smoke", other, CONFIG))
     assert name == f"runs/a-smoke-{config_hash(other)[:8]}"
+
+
+def test_a_run_goes_on_where_its_data_lie_now_and_on_no_others(tmp_path):
+    def config(path, told):
+        return ConfigDict({"seed": 3, "data": {"path": path, "fingerprint": told}})
+
+    opened(tmp_path / "r", config("a", "mnist 1")).close()
+    with opened(tmp_path / "r", config("b", "mnist 1")) as run:
+        assert run.config.data.path == "b"
+    with pytest.raises(PersonError, match=r'fingerprint is "mnist 1" there and "mnist 2" here'):
+        opened(tmp_path / "r", config("a", "mnist 2"))
+    base = ConfigDict({"seed": 3, "data": {"path": ""}})  # nobody has looked for its data
+    assert str(default_folder("a", "smoke", config("a", "mnist 1"), base)) == "runs/a-smoke"

@@ -66,7 +66,7 @@ def test_what_one_raises_all_raise(each):
         (0, PersonError("no such file"), PersonError, "no such file"),
         (2, PersonError("no such file"), PersonError, "process 2: no such file"),
         (1, Stopped("the disk is full"), Stopped, "process 1: the disk is full"),
-        (1, KeyError("x" * 10_000), Stopped, "process 1: KeyError: 'xxx"),
+        (1, KeyError("x" * 10_000), processes.OtherFailed, "process 1: KeyError: 'xxx"),
     ):
         ends = each(
             lambda i: processes.together(lambda: raiser(given) if i == guilty else i)  # noqa: B023

@@ -11,6 +11,7 @@ import pytest
 from dfx.errors import PersonError, Stopped
 from dfx.runs import Progress, progress, provenance, say
 from dfx.runs.outcome import exit_status
+from dfx.runs.processes import OtherFailed
 
 
 class Terminal(io.StringIO):
@@ -68,7 +69,8 @@ def raising(error):
     ("error", "status", "line"),
     [
         (PersonError("no such\n thing"), 2, "dfx: no such thing"),
-        (Stopped("step 3: loss nan"), 1, "dfx: step 3: loss nan"),
+        (Stopped("step 3: loss nan"), 3, "dfx: step 3: loss nan"),
+        (OtherFailed("process 1: lost"), 1, "dfx: process 1: lost"),  # not its own doing
         (KeyboardInterrupt(), 130, "dfx: stopped by the keyboard"),
         (OSError(errno.ENOSPC, "No space left", "a.npz"), 1, "dfx: No space left: a.npz"),
     ],

@@ -100,8 +100,99 @@ def test_a_mistake_is_one_line_before_any_command(words, changes, line):
     assert (status, commands) == (2, []) and line in said and said.count("\n") == 1
 
 
+#: A stand-in for gcloud: answers each kind of question with its next reply, at the end the last.
+GCLOUD = """#!/usr/bin/env bash
+kind=$4
+case $* in *has-session*) kind=progress && echo "$*" >asked ;; *new-session*) kind=start ;; esac
+echo $kind >>calls
+reply=$(sed -n "1,$(grep -cx $kind calls)p" $kind 2>/dev/null | tail -n 1)
+case $kind:$reply in
+  *:fails) exit 1 ;;
+  list:*) printf 'dfx\\tACTIVE\\n' && [ "$reply" = NONE ] || printf 'pod\\t%s\\n' "$reply" ;;
+  *) echo "$reply" ;;
+esac
+"""
+WHOLE = ["create", "scp", "ssh", "ssh", "start"]  # a new TPU, without data
+
+
+def keep(folder, **replies):
+    """Return the status of `keep`, what it asked for, and its complaints."""
+    for name, text in (("gcloud", GCLOUD), ("sleep", "#!/bin/sh\n"), ("git", "#!/bin/sh\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    for kind, answers in ({"progress": ["finished"]} | replies).items():
+        (folder / kind).write_text("".join(f"{answer}\n" for answer in answers))
+    path = {"PATH": f"{folder}:{os.environ['PATH']}", "DATA": ""}
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / "tpu.sh"), "keep", "images:mnist"], cwd=folder, timeout=30,
+        env=os.environ | SETTINGS | path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    calls = (folder / "calls").read_text().split()
+    return done.returncode, [c for c in calls if c not in ("list", "progress")], done.stderr
+
+
 @pytest.mark.parametrize(
-    ("statuses", "end", "starts"), [("134 1 0", 0, 3), ("2", 2, 1), ("1 143", 143, 2), ("1", 1, 4)]
+    ("replies", "calls"),
+    [
+        ({"list": ["NONE", "WAITING", "ACTIVE"]}, WHOLE),
+        # Nobody knows: a run in progress is let alone, and so is one whose host does not answer.
+        (
+            {"list": ["ACTIVE", "fails", "ACTIVE"], "progress": ["running", "fails", "finished"]},
+            [],
+        ),
+        # It came too late: the next one is asked for.
+        ({"list": ["NONE", "FAILED", "FAILED", "NONE", "ACTIVE"]}, ["create", "delete", *WHOLE]),
+        # Of what a TPU needs, nothing is left out.
+        (
+            {"list": ["NONE", "ACTIVE"], "scp": ["fails", ""], "progress": ["idle", "finished"]},
+            ["create", "scp", *WHOLE[1:]],
+        ),
+        # Preempted.
+        (
+            {
+                "list": ["NONE", "ACTIVE", "ACTIVE", "SUSPENDED", "NONE", "ACTIVE"],
+                "progress": ["ended 143", "finished"],
+            },
+            [*WHOLE, "delete", *WHOLE],
+        ),
+        # The end of an earlier start.
+        ({"list": ["ACTIVE"], "progress": ["ended 2", "running", "finished"]}, WHOLE[1:]),
+    ],
+)
+def test_a_run_is_kept_up_by_what_is_missing_and_no_more(tmp_path, replies, calls):
+    assert keep(tmp_path, **replies)[:2] == (0, calls)
+
+
+@pytest.mark.parametrize("end", ["ended 1", "ended 2", "ended 3"])
+def test_a_run_that_would_end_again_is_not_waited_for(tmp_path, end):
+    status, calls, said = keep(tmp_path, list=["NONE", "ACTIVE"], progress=[end])
+    assert (status, calls) == (2, WHOLE) and f"the run has {end}" in said
+
+
+@pytest.mark.parametrize(
+    ("tmux", "log", "answer"),
+    [
+        (0, "tpu_host.sh: status 1", "running"),  # between two attempts
+        (1, "tpu_host.sh: status 3", "ended 3"),
+        (1, "dfx: train: 100/200", "idle"),  # the machine was started anew
+        (1, "", "idle"),
+    ],
+)
+def test_a_host_says_how_far_its_run_is(tmp_path, tmux, log, answer):
+    keep(tmp_path, list=["ACTIVE"])
+    question = (tmp_path / "asked").read_text().partition("--command=")[2]
+    (tmp_path / "dfx.log").write_text(f"tpu_host.sh: status 2\n{log}\n" if log else "")
+    (tmp_path / "tmux").write_text(f"#!/bin/sh\nexit {tmux}\n")
+    (tmp_path / "tmux").chmod(0o755)
+    path = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert subprocess.check_output(question, shell=True, cwd=tmp_path, env=path, text=True) == (
+        f"{answer}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("statuses", "end", "starts"),
+    [("134 1 0", 0, 3), ("2", 2, 1), ("3", 3, 1), ("1 143", 143, 2), ("1", 1, 4)],
 )
 def test_a_host_starts_again_what_the_death_of_another_has_ended(tmp_path, statuses, end, starts):
     """A stand-in for Python ends with one status after the other, and with the last for ever."""
