@@ -77,13 +77,12 @@ def kick_claims(run: Record) -> list[Claim]:
 
 def explained_claims(run: Record) -> list[Claim]:
     """Claim 6: which law explains the nets' scores."""
-    fine, name = statistics.finest(run), run.config.pictures.name
+    fine = statistics.finest(run)
     levels = run.arrays("explained")["levels"]
     middle = [sigma for sigma in levels if 0.0999 <= sigma <= 5.001]
     isotropic = np.min(
         [statistics.advantage(run, "gaussian", "isotropic", sigma) for sigma in middle], axis=0
     )
-    all_win = name == "cifar10"
     at_two, at_half = (statistics.at_level(run, sigma) for sigma in (2.0, 0.5))
     ev = 1 - statistics.unexplained(run, "gaussian")
     return [
@@ -99,11 +98,7 @@ def explained_claims(run: Record) -> list[Claim]:
             isotropic, id="6c", paper=TABLES, paper_value="> 0", rule=above(0.0),
             statement="log10 (1 - EV): isotropic over Gaussian, least for sigma 0.1 to 5",
         ),
-        from_seeds(
-            statistics.levels_won(run, "gaussian", "delta", 0.1, 5.0), id="6d", paper=TABLES,
-            paper_value="1 CIFAR, 0 MNIST", rule=above(1.0) if all_win else below(0.0),
-            statement="share of sigma 0.1 to 5 at which the Gaussian beats delta",
-        ),
+        *won_claims(run),
         from_seeds(
             statistics.advantage(run, fine, "gaussian", 0.5), id="6e", paper=TABLES,
             paper_value="> 0", statement=f"log10 (1 - EV) at 0.5: Gaussian over {fine}",
@@ -127,6 +122,25 @@ def explained_claims(run: Record) -> list[Claim]:
     ]  # fmt: skip
 
 
+#: Share of the levels at which the authors' tables have the Gaussian above the delta mixture.
+WON = {"cifar10": (1, above(1.0)), "mnist": (0, below(0.0))}
+
+
+def won_claims(run: Record) -> list[Claim]:
+    """Which law wins at every level depends on the pictures: a claim on the authors' alone."""
+    name = run.config.pictures.name
+    if name not in WON:
+        return []
+    value, rule = WON[name]
+    return [
+        from_seeds(
+            statistics.levels_won(run, "gaussian", "delta", 0.1, 5.0), id="6d", paper=TABLES,
+            paper_value=f"{value}", rule=rule,
+            statement="share of sigma 0.1 to 5 at which the Gaussian beats delta",
+        )
+    ]  # fmt: skip
+
+
 def table_claims(run: Record) -> list[Claim]:
     """Claim 6 by its numbers, where the pictures are the authors'."""
     table, claims = statistics.TABLES.get(run.config.pictures.name, {}), []
@@ -146,17 +160,22 @@ def table_claims(run: Record) -> list[Claim]:
     return claims
 
 
+#: Fall of the Gaussian's EV at 0.5 from its peak: 0.977 to 0.966 in the authors' tables.
+DECLINE = 0.011
+
+
 def training_claims(run: Record) -> list[Claim]:
-    """Claim 7: the Gaussian part is learned first."""
+    """Claim 7: the Gaussian part is learned first. Each seed's peak is where the others have it,
+    and the fall from it is of the authors' order if it is a third of theirs or more."""
     gaussian, delta = (statistics.along_training(run, m, 0.5) for m in ("gaussian", "delta"))
     return [
         from_seeds(
-            statistics.decline(gaussian), id="7a", paper=f"{TABLES} (CIFAR-10)",
-            paper_value="0.011", statement="EV of the Gaussian at 0.5: peak in training minus end",
-            rule=above(1e-6),
+            -statistics.since_peak(gaussian, gaussian), id="7a", paper=f"{TABLES} (CIFAR-10)",
+            paper_value=f"{DECLINE:g}", rule=above(round(DECLINE / 3, 4)),
+            statement="EV of the Gaussian at 0.5: at the other nets' peak minus end",
         ),
         from_seeds(
-            statistics.rise_after_peak(delta, gaussian), id="7b", paper=f"{TABLES} (CIFAR-10)",
+            statistics.since_peak(delta, gaussian), id="7b", paper=f"{TABLES} (CIFAR-10)",
             paper_value="> 0", statement="EV of delta at 0.5: end minus at that peak",
             rule=above(1e-6),
         ),

@@ -3,6 +3,8 @@ ranks, and clouds of points seen from afar."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from matplotlib.ticker import NullLocator
 
@@ -103,23 +105,36 @@ def training(run: Record):
     arrays = run.arrays("explained_training")
     levels, steps = arrays["levels"], np.asarray(arrays["steps"], float)
     seen = steps * run.config.train.batch_size / 1000
-    seen[0] = max(seen[0], seen[seen > 0].min() / 3)  # the start has a place on the log axis
+    start = seen[seen > 0].min() / 3  # the place of step 0 on a logarithmic axis
+    seen = np.maximum(seen, start)
     names = [str(name) for name in arrays["names"]]
     fig, axes = style.figure(1, len(names), aspect=1.0, sharey=True)
     colors = style.plt.cm.cividis(np.linspace(0.0, 0.85, len(levels)))
     for ax, name in zip(axes.flat, names):
-        for sigma, color, marker in zip(levels, colors, "osv^Dx+*"):
+        for sigma, color, marker in zip(levels, colors, itertools.cycle("osv^Dx+*")):
             style.band(ax, seen, statistics.along_training(run, name, sigma), color=color,
                        marker=marker, markersize=3.5, label=rf"$\sigma$ = {sigma:g}")  # fmt: skip
         ax.set(xscale="log", ylim=(0.0, 1.02), xlabel="pictures seen, thousands",
                title=TITLES.get(name, name.replace("gmm_", "Mixture of ")))  # fmt: skip
+        _tick_start(ax, start)
     seen_there, value = statistics.TRAINING_TABLE
-    axes[0, 0].plot(np.maximum(seen_there, seen.min()), value, "--",
+    axes[0, 0].plot(np.maximum(seen_there, start), value, "--",
                     label=r"paper's CIFAR-10, $\sigma$ = 0.5", **GREY)  # fmt: skip
     axes[0, 0].set_ylabel("EV of scores")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     style.panel_labels(axes.flat)
     return fig
+
+
+def _tick_start(ax, start: float) -> None:
+    """Mark the place of step 0 as 0; the logarithmic axis begins with the step after it."""
+    low, high = 3 * start, ax.get_xlim()[1]
+    powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    decades = [power for power in powers if low <= 10**power <= high]
+    between = np.outer(10**powers, np.arange(2, 10)).ravel()
+    names = [f"$10^{{{power:.0f}}}$" for power in decades]
+    ax.set_xticks([start, *(10**power for power in decades)], ["0", *names])
+    ax.set_xticks(between[(between >= low) & (between <= high)], minor=True)
 
 
 def teleport(run: Record):

@@ -91,15 +91,24 @@ def along_training(run: Record, model: str, sigma: float) -> np.ndarray:
     return 1 - arrays["unexplained"][:, :, at_level(run, sigma, "explained_training"), index]
 
 
-def decline(values: np.ndarray) -> np.ndarray:
-    """Return the largest value of each row less the last one."""
-    return values.max(axis=1) - values[:, -1]
+def peaks(values: np.ndarray) -> np.ndarray:
+    """Return for each seed the step at which the mean over the other seeds is largest, (seeds,).
+
+    A seed's own largest value is above its last one by chance too; at a step that others choose the
+    difference has no such sign. At least two seeds.
+
+    Args:
+      values: (seeds, steps).
+    """
+    return (values.sum(axis=0) - values).argmax(axis=1)
 
 
-def rise_after_peak(values: np.ndarray, peaked: np.ndarray) -> np.ndarray:
-    """Return by how much `values` rise from the step at which `peaked` is largest to the last."""
-    at = peaked.argmax(axis=1)
-    return values[:, -1] - values[np.arange(len(values)), at]
+def since_peak(values: np.ndarray, peaked: np.ndarray) -> np.ndarray:
+    """Return by how much `values` rise from the peak of `peaked` to the last step, (seeds,); nan of
+    a single seed, which has no other to find the peak with."""
+    if len(values) < 2:
+        return np.full(len(values), np.nan)
+    return values[:, -1] - values[np.arange(len(values)), peaks(peaked)]
 
 
 def growth(run: Record, which: int) -> np.ndarray:
@@ -182,14 +191,23 @@ def reference(run: Record, name: str, number: str) -> np.ndarray:
     return run.arrays("teleport")[name][:, DISTANCES.index(number)]
 
 
-def steps_saved(run: Record, name: str, number: str) -> np.ndarray:
+def steps_saved(run: Record, name: str, number: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest share of steps left out such that up to it the distance to held-out
-    pictures stays within `teleport.tolerance` of that without a skip, (seeds,)."""
+    pictures stays within `teleport.tolerance` of that without a skip, and the next share that was
+    tried, 1 after the last: where the distance leaves the tolerance is between the two. (seeds,)
+    each."""
     settings = run.config.teleport
     values = arm(run, name, number)
     fine = values <= values[:, :1] * (1 + settings.tolerance)
     count = np.cumprod(fine, axis=1).sum(axis=1)
-    return np.asarray(settings.skips)[count - 1] / settings.num_steps
+    shares = np.append(settings.skips, settings.num_steps) / settings.num_steps
+    return shares[count - 1], shares[count]
+
+
+def told_apart(run: Record, number: str) -> np.ndarray:
+    """Return the distance to held-out pictures of samples of the Gaussian alone over that of the
+    nets' samples from 80, (seeds,). A distance for which this is 1 finds every skip harmless."""
+    return reference(run, "linear", number) / arm(run, "heun.edm.cold", number)[:, 0]
 
 
 def skip_index(run: Record, share: float) -> int:

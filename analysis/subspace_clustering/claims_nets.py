@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.subspace_clustering import statistics
 from analysis.subspace_clustering.sources import DERIVED, PAPER
+from analysis.subspace_clustering.statistics import MIDDLE, resampled
 from dfx.runs import Claim, Record, above, below, from_seeds, within
 
 
@@ -25,9 +26,10 @@ def score_claims(run: Record) -> list[Claim]:
     line = statistics.score_line(run)
     exponent, low, high = 1 + np.array(line.slope_interval())
     return [
-        from_seeds(
-            gap, id="6a", paper=f"{PAPER}, fig. 5a", paper_value="0", rule=below(0.1),
-            statement=f"perceptrons: score of d = {settings.dims} at equal N_k / d, mean gap",
+        resampled(
+            gap, settings.num_seeds, id="6a", paper=f"{PAPER}, fig. 5a", paper_value="0",
+            statement=f"perceptrons: score of d = {settings.dims} at equal N_k / d, mean gap of "
+            "the curves", rule=below(0.1),
         ),
         from_seeds(
             shares["score"][:, at].mean(0), id="6b", paper=f"{PAPER}, fig. 5a", paper_value="1",
@@ -97,29 +99,44 @@ def picture_claims(run: Record) -> list[Claim]:
     """Claims 7 and 10 on nets of pictures, for each set of them."""
     return [
         claim
-        for letter, name in zip("xyz", run.config.pictures.names)
-        for claim in _picture_claims(run, name, letter)
+        for name in run.config.pictures.names
+        for claim in _picture_claims(run, name, LETTERS[name])
     ]
 
 
+#: What the claims on a set of pictures have in their names.
+LETTERS = {"digits": "x", "mnist": "y", "cifar10": "z", "fashion_mnist": "w"}
+
+
 def _picture_claims(run: Record, name: str, letter: str) -> list[Claim]:
-    ranks, levels = statistics.picture_ranks(run, name), run.arrays(f"rank_{name}")["levels"]
     change = run.arrays(f"edits_{name}")["change"]
-    least = int(ranks.mean(1).argmin())
     return [
-        from_seeds(
-            ranks[least], id=f"7{letter}m", paper=f"{PAPER}; Chen et al. 2024",
-            paper_value="< 0.1", rule=below(0.1),
-            statement=f"{name}: least rank over pixels, at sigma / alpha = {levels[least]:g}",
-        ),
-        from_seeds(
-            ranks[0], id=f"7{letter}l", paper=f"{PAPER}; Chen et al. 2024", paper_value="near 1",
-            statement=f"{name}: rank over pixels at sigma / alpha = {levels[0]:g}",
-            rule=above(0.5),
-        ),
+        *_picture_rank_claims(run, name, letter),
         from_seeds(
             change[:, 0] / change[:, -1], id=f"10{letter}", paper="Chen et al. 2024",
             paper_value="> 1", rule=above(2.0),
             statement=f"{name}: change of x0_hat along v_1 over that along a random direction",
         ),
+    ]  # fmt: skip
+
+
+def _picture_rank_claims(run: Record, name: str, letter: str) -> list[Claim]:
+    """The rank is below a tenth of the numbers of a picture throughout the middle, so that its
+    largest value counts there, and nearer to all than to none of them at both ends; where the run
+    has levels."""
+    ranks, levels = statistics.picture_ranks(run, name), run.arrays(f"rank_{name}")["levels"]
+    low, high = (np.flatnonzero(found) for found in (levels < MIDDLE[0], levels > MIDDLE[1]))
+    middle = np.arange(len(levels))[len(low) : len(levels) - len(high)]
+    most = middle[ranks[middle].mean(1).argsort()]
+    return [
+        from_seeds(
+            ranks[rows[at]], id=f"7{letter}{part}", paper="Chen et al. 2024", paper_value=value,
+            statement=f"{name}: rank over pixels {what} = {levels[rows[at]]:g}", rule=rule,
+        )
+        for part, rows, at, what, value, rule in (
+            ("m", most, -1, "for t in 0.2 to 0.7, largest at sigma / alpha", "< 0.1", below(0.1)),
+            ("l", low, 0, "at the clean end, sigma / alpha", "near 1", above(0.5)),
+            ("h", high, -1, "at the noisy end, sigma / alpha", "near 1", above(0.5)),
+        )
+        if len(rows)
     ]  # fmt: skip

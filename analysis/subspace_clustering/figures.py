@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import numpy as np
 from matplotlib.lines import Line2D
 
@@ -10,8 +14,10 @@ from analysis.subspace_clustering import statistics
 from dfx import metrics
 from dfx.runs import Record
 
-COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.PURPLE)
-MARKS = "os^D"
+COLORS = (
+    style.BLUE, style.VERMILLION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.BLACK,
+)  # fmt: skip
+MARKS = "os^Dv<>P"
 
 
 def draw(run: Record, part: str) -> None:
@@ -20,6 +26,11 @@ def draw(run: Record, part: str) -> None:
         style.save(figure(run), run.figures, figure.__name__)
     for name in run.config.pictures.names if part == "pictures" else ():
         style.save(edits(run, name), run.figures, f"edits_{name}")
+
+
+def _looks(values: Iterable[Any]) -> Iterator[tuple[Any, str, str]]:
+    """Each value with a colour and a marker: the first seven differ in both, 56 in one of them."""
+    return zip(values, itertools.cycle(COLORS), itertools.cycle(MARKS))
 
 
 def phases(run: Record):
@@ -124,7 +135,7 @@ def noise(run: Record):
     dims, counts, error = table["dims"], table["counts"], table["error"]
     rate = statistics.theory_rate(dims, counts)
     fig, axes = style.figure(1, 2, width=0.9 * style.PAGE, aspect=0.85)
-    for i, (d, color, mark) in enumerate(zip(dims, COLORS, MARKS)):
+    for i, (d, color, mark) in enumerate(_looks(dims)):
         inside = np.isfinite(rate[i])
         for k, (n, dash) in enumerate(zip(table["ambient"], ("-", ":"))):
             label = f"d = {d}, n = {n}"
@@ -175,7 +186,7 @@ def labels_and_angles(run: Record):
     axes[0, 0].set(xlabel=r"$\sigma / \alpha$", ylabel="loss, soft / true labels")
     _log_ticks(axes[0, 0], table["levels"])
     success = statistics.angle_success(run)
-    for j, (count, color, mark) in enumerate(zip(angle["counts"], COLORS, MARKS)):
+    for j, (count, color, mark) in enumerate(_looks(angle["counts"])):
         share, bars = _shares(success[:, j])
         axes[0, 1].errorbar(
             angle["angles"] + 0.6 * (j - 1), share, yerr=bars, color=color,
@@ -192,14 +203,14 @@ def collapse(run: Record):
     settings, shares = run.config.nets, statistics.scores(run)
     fig, axes = style.figure(2, 2, width=0.85 * style.PAGE, aspect=0.75)
     _score_map(fig, axes[0, 0], run, shares["score"])
-    for i, (d, color, mark) in enumerate(zip(settings.dims, COLORS, MARKS)):
+    for i, (d, color, mark) in enumerate(_looks(settings.dims)):
         ratios = np.asarray(settings.ratios) * 1.03**i  # coinciding marks stay visible
-        look = {"color": color, "marker": mark, "linestyle": "-", "label": f"d = {d}"}
+        look: dict[str, Any] = dict(color=color, marker=mark, linestyle="-", label=f"d = {d}")
         style.points(axes[0, 1], ratios, shares["score"][i].T, **look)
         style.points(axes[1, 0], ratios * d, shares["score"][i].T, **look)
         style.points(axes[1, 1], ratios, shares["new"][i].T, **look)
         style.points(axes[1, 1], ratios, shares["placed"][i].T, **{**look, "linestyle": ":"})
-    style.paper_value(axes[0, 1], 60, "paper: 1 from 60", axis="x", start=True)
+    style.paper_value(axes[0, 1], 60, "", axis="x")
     for ax, label in ((axes[0, 1], "new and in place"), (axes[1, 0], "new and in place")):
         ax.set_ylabel(f"samples {label}")
     axes[1, 1].set_ylabel("samples new; in place")
@@ -214,6 +225,7 @@ def collapse(run: Record):
         Line2D([], [], color=style.BLACK, linestyle="-", label="new (d)"),
         Line2D([], [], color=style.BLACK, linestyle=":", label="in place (d)"),
         Line2D([], [], color=style.VERMILLION, label="half of the nets at 1/2, 95% (a)"),
+        Line2D([], [], color=style.GREY, linestyle="--", label="paper: 1 from here on (a, b)"),
     )
     fig.legend(handles=keys, loc="outside lower center", ncols=3)
     style.panel_labels(axes.flat)
@@ -274,7 +286,8 @@ def _log_ticks(ax, x) -> None:
     """Make the x axis logarithmic, with plain numbers at its ticks."""
     ax.set_xscale("log")
     ax.minorticks_off()
-    ticks = [tick for tick in _TICKS if 0.95 * min(x) <= tick <= 1.05 * max(x)]
+    among = _TICKS if max(x) < 1000 * min(x) else _TICKS[::3]  # powers of ten alone
+    ticks = [tick for tick in among if 0.95 * min(x) <= tick <= 1.05 * max(x)]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
@@ -282,14 +295,16 @@ def pictures_rank(run: Record):
     """Rank of learned denoisers' Jacobians on pictures against SNR."""
     fig, axes = style.figure(1, 1, width=style.COLUMN, aspect=0.85)
     ax = axes[0, 0]
-    for i, name in enumerate(run.config.pictures.names):
+    for i, (name, color, mark) in enumerate(_looks(run.config.pictures.names)):
         table = run.arrays(f"rank_{name}")
         label = f"{name}, {int(table['pixels'])} numbers"
         style.points(
             ax, 1.05**i / table["levels"], statistics.picture_ranks(run, name).T, label=label,
-            linestyle="-", color=COLORS[i], marker=MARKS[i],
+            linestyle="-", color=color, marker=mark,
         )  # fmt: skip
-    style.paper_value(ax, 0.1, "paper: below 0.1 in the middle")
+    low, high = (1 / ratio for ratio in statistics.MIDDLE)
+    ax.plot([low, high], [0.1, 0.1], "--", color=style.GREY, linewidth=1, label="paper: below 0.1",
+            zorder=0)  # fmt: skip
     ax.set(xlabel=r"SNR, $\alpha / \sigma$", ylabel="rank / numbers of a picture", ylim=(0, 1.02))
     _log_ticks(ax, 1 / table["levels"])
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center")

@@ -16,6 +16,10 @@ SOLVERS = {
     "map_k3": "K = 3, from points",
 }
 
+#: Noise levels sigma / alpha at which pictures' Jacobians are said to have a small rank: t from 0.2
+#: to 0.7 of linear VP, which is 0.72 to 11.8, rounded outwards.
+MIDDLE = 0.7, 12.0
+
 #: Bootstrap resamples of the seeds, of the intervals of lines and slopes.
 RESAMPLES = 400
 
@@ -146,7 +150,7 @@ def theory_rate(dims, counts) -> np.ndarray:
     return np.where(n >= d, 1 / np.where(n >= d, gap, 1.0), np.nan)
 
 
-def noise_slopes(run: Record, per_d: bool = False) -> np.ndarray:
+def noise_slopes(run: Record) -> np.ndarray:
     """Return the slope of log mean error against log (sqrt N - sqrt(d - 1))^-1 over the cells
     N >= d of the smaller ambient dimension, one intercept for each d: of all trials, then of
     resamples, (1 + b,)."""
@@ -206,10 +210,24 @@ def score_line(run: Record) -> Line:
     return line(scores(run)["score"] >= 0.5, np.log(settings.dims), np.log(settings.ratios))
 
 
-def collapse_gap(values: np.ndarray) -> np.ndarray:
-    """Return the mean over N / d of the largest difference between the curves of two d, (seeds,);
-    values (dims, ratios, seeds)."""
-    return np.ptp(values, axis=0).mean(0)
+def collapse_gap(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return the mean over N / d of the largest difference between the curves of two d, each curve
+    the mean over seeds: of all seeds, then of resamples, (1 + b,).
+
+    The difference is taken of means: that of single nets is large where all d have one law. What
+    chance leaves of it falls with the root of the number of seeds.
+
+    Args:
+      values: (dims, ratios, seeds), independent in all three; so are the resamples.
+    """
+    rng, (dims, ratios, n) = np.random.default_rng(seed), values.shape
+    picks = rng.integers(n, size=(RESAMPLES, dims, ratios, n))
+    resamples = np.take_along_axis(values[None], picks, axis=3)
+    return np.append(_spread(values), _spread(resamples))
+
+
+def _spread(values) -> np.ndarray:
+    return np.ptp(values.mean(-1), axis=-2).mean(-1)
 
 
 def rank_at(run: Record, name: str, ratio: float) -> np.ndarray:

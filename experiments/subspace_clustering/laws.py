@@ -262,8 +262,8 @@ ANGLE_DIM = 3
 def angles(config) -> dict[str, np.ndarray]:
     """Return errors of K-subspaces on two subspaces at each principal angle."""
     settings, restarts = config.laws, config.maps.restarts[0]
-    shape, rows = (len(settings.angle_counts), settings.num_seeds), []
-    _, counts = problems.cells((ANGLE_DIM,), settings.angle_counts, settings.num_seeds)
+    shape, rows = (len(settings.angle_counts), settings.angle_seeds), []
+    _, counts = problems.cells((ANGLE_DIM,), settings.angle_counts, settings.angle_seeds)
     for angle in settings.angles:
         key = jax.random.fold_in(jax.random.key(config.seed + 33), round(angle * 1000))
         dims = np.full(len(counts), ANGLE_DIM)

@@ -197,10 +197,10 @@ def _judge(members, bases):
         key, size, mask, truth, x, bases = args
         found = gram_schmidt(bases) * mask
         error = subspaces.recovery(found, truth).errors.max()
-        of_time, of_noise = jax.random.split(jax.random.fold_in(key, 11))
+        of_time, of_order, of_noise = jax.random.split(jax.random.fold_in(key, 11), 3)
         x0 = jnp.tile(x, (REPEATS, 1))
         strata = (jnp.arange(len(x0)) + jax.random.uniform(of_time, (len(x0),))) / len(x0)
-        t = TIMES[0] + (TIMES[1] - TIMES[0]) * jax.random.permutation(of_time, strata)
+        t = TIMES[0] + (TIMES[1] - TIMES[0]) * jax.random.permutation(of_order, strata)
         eps = jax.random.normal(of_noise, x0.shape)
         counts = jnp.tile(jnp.arange(len(x)) < size, REPEATS)
         loss = jnp.where(counts, each({"bases": bases}, x0, eps, t, mask), 0).sum() / counts.sum()

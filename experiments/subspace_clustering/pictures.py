@@ -12,16 +12,15 @@ its training and the noise level of the edits are ours.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfx import data, diagnostics, fields, losses, nets, schedules, solvers, subspaces, train
+from dfx import data, diagnostics, fields, schedules, solvers, subspaces, train
 from dfx.schedules import marginal_sample
-from experiments.shared.members import Training, first_states, fit
+from experiments.shared.picture_nets import Learning, make_net, thousand, train_nets
 from experiments.subspace_clustering.laws import level_at, time_at
 from experiments.subspace_clustering.maps import SCHEDULE
 
@@ -29,17 +28,12 @@ from experiments.subspace_clustering.maps import SCHEDULE
 DIRECTIONS = 3
 
 
-def thousand(level):
-    """Return what the nets see as their time, a step number 0..1000."""
-    return 1000.0 * level.t
-
-
 def pictures(config, run) -> None:
     """Train, measure and edit, one set of pictures after the other."""
     for name in config.pictures.names:
         settings, shape = config.pictures[name], load(config, name, "test", 1).shape[1:]
-        net = nets.dit(shape, settings.patch, settings.width, settings.depth, settings.heads)
-        params = train_nets(config, run, name, net)
+        net = make_net(settings, shape)
+        params = train_all(config, run, name, net)
         run.arrays(f"rank_{name}", functools.partial(rank, config, run, name, net, params))
         run.arrays(f"edits_{name}", functools.partial(edits, config, name, net, params))
 
@@ -49,34 +43,15 @@ def load(config, name: str, split: str, limit: int) -> np.ndarray:
     return data.load(name, config.data.path or None, split, limit).images
 
 
-def train_nets(config, run, name: str, net) -> Any:
+def train_all(config, run, name: str, net) -> Any:
     """Return the stacked parameters of one net a seed; they predict v."""
-    settings, steps = config.pictures, config.pictures[name].num_steps
-    optimizer = train.optimizer(
-        settings.learning_rate, warmup=max(1, steps // 20), schedule="cosine", total=steps, clip=1.0
+    settings, own = config.pictures, config.pictures[name]
+    learning = Learning(
+        SCHEDULE, "v", own.num_steps, own.batch_size, settings.learning_rate, settings.chunk
     )
     keys = jax.random.split(jax.random.key(config.seed + 60), settings.num_seeds)
     images = load(config, name, "train", settings.limit)
-    source = np.stack([images] * settings.num_seeds), keys
-    training = Training(_step(net), _batches(config.pictures[name].batch_size), settings.chunk)
-    first = first_states(net.init, optimizer, keys)
-    return fit(run, f"pictures_{name}", training, first, source, (steps,))[-1]
-
-
-@functools.cache
-def _step(net) -> Callable:
-    loss = losses.denoising(net, SCHEDULE, "v", time=thousand)
-    return train.make_step(loss, train.optimizer(schedule="cosine", total=1, warmup=1, clip=1.0))
-
-
-@functools.cache
-def _batches(batch_size: int) -> Callable:
-    def batch(source, step):
-        images, key = source
-        order = jax.random.fold_in(key, 2)
-        return (data.to_unit(images[data.indices(order, step, batch_size, len(images))]),)
-
-    return batch
+    return train_nets(run, f"pictures_{name}", net, learning, images, keys)
 
 
 def noised(config, name: str, seed: int, index: int, ratio: float, count: int):

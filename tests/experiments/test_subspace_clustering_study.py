@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.subspace_clustering import claims_maps, statistics
+from analysis.subspace_clustering import claims_maps, claims_nets, figures, statistics
 from configs import subspace_clustering as configs
-from dfx import nets, subspaces, targets
+from dfx import metrics, nets, subspaces, targets
 from dfx.runs import checks
 from experiments.subspace_clustering import laws, maps, pictures, problems
 from experiments.subspace_clustering import nets as perceptrons
@@ -178,8 +178,65 @@ def test_scores_count_samples_that_are_new_and_in_place():
     assert found["new"].tolist() == [[[0.5, 1.0]]]
     assert found["placed"].tolist() == [[[0.75, 0.75]]]
     assert found["fresh"].tolist() == [[[1.0, 1.0]]]
-    curves = np.array([[[0.1], [0.5]], [[0.3], [0.5]]])
-    assert statistics.collapse_gap(curves) == pytest.approx([0.1])
+
+
+def test_the_gap_between_curves_is_that_of_their_means_and_not_of_single_nets():
+    curves = np.array([[0.1, 0.5], [0.3, 0.5]])
+    still = np.repeat(curves[..., None], 4, axis=2)
+    np.testing.assert_allclose(statistics.collapse_gap(still), 0.1)
+    rng = np.random.default_rng(0)
+    one_law = rng.normal(0.5, 0.1, (3, 40, 20))  # the range of three normals is 1.69 deviations
+    gap, *resamples = statistics.collapse_gap(one_law)
+    assert np.ptp(one_law, axis=0).mean() == pytest.approx(0.169, abs=0.02)
+    assert gap == pytest.approx(0.169 / np.sqrt(20), rel=0.25)
+    assert gap < np.mean(resamples) < 0.07  # both draws of seeds add to it
+    away = np.array([[[0.1], [0.6]], [[0.2], [0.5]]]) + rng.normal(0, 0.02, (2, 2, 20))
+    low, high = statistics.interval(statistics.collapse_gap(away)[1:])
+    assert low < 0.1 < high and high - low < 0.03
+
+
+def picture_folder(levels, ranks):
+    """Two nets of mean rank a tenth below and above, of ten pixels."""
+    run = Folder()
+    run.config.pictures.names = ("cifar10",)
+    rank = 10 * np.asarray(ranks)[:, None, None] + np.array([-0.1, 0.1])[None, :, None]
+    run._arrays["rank_cifar10"] = {"levels": np.asarray(levels), "rank": rank, "pixels": 10}
+    run._arrays["edits_cifar10"] = {"change": np.array([[3.0, 1.0], [3.1, 1.0]])}
+    return run
+
+
+def test_ranks_of_pictures_are_judged_at_their_largest_in_the_middle_and_at_both_ends():
+    """A rank that falls steadily with the noise is small at one level, not throughout."""
+    falling = picture_folder((0.05, 0.7, 2.0, 10.0, 100.0), (0.65, 0.42, 0.29, 0.05, 0.04))
+    found = {claim.id: claim for claim in claims_nets.picture_claims(falling)}
+    assert set(found) == {"7zm", "7zl", "7zh", "10z"}
+    assert [found[f"7z{part}"].ours for part in "mlh"] == pytest.approx([0.42, 0.65, 0.04])
+    assert "sigma / alpha = 0.7" in found["7zm"].statement and found["7zm"].verdict == "fails"
+    assert found["7zh"].verdict != "holds"
+    valley = picture_folder((0.05, 0.7, 12.0, 100.0), (0.05, 0.01, 0.02, 0.05))
+    assert "alpha = 12" in claims_nets.picture_claims(valley)[0].statement
+    without = picture_folder((0.7, 2.0), (0.05, 0.01))
+    assert [claim.id for claim in claims_nets.picture_claims(without)] == ["7zm", "10z"]
+
+
+def test_every_set_of_pictures_has_its_letter_and_every_curve_its_look():
+    assert sorted(claims_nets.LETTERS) == sorted(configs.PICTURES)
+    assert len(set(claims_nets.LETTERS.values())) == len(configs.PICTURES)
+    looks = list(figures._looks(range(20)))
+    assert len({look[1:] for look in looks}) == 20
+    assert len({color for _, color, _ in looks[:7]}) == len({mark for *_, mark in looks[:7]}) == 7
+
+
+def test_the_middle_is_t_from_02_to_07_of_the_schedule():
+    level = maps.SCHEDULE.at(np.array([0.2, 0.7]))
+    np.testing.assert_allclose(level.sigma / level.alpha, statistics.MIDDLE, rtol=0.03)
+
+
+def test_as_many_angles_are_tried_as_a_share_of_nine_tenths_needs():
+    """Wilson's interval of all successes begins at n / (n + 1.96^2)."""
+    for size in ("default", "paper", "pod"):
+        low = metrics.wilson(*(configs.get_config(size).laws.angle_seeds,) * 2)[1]
+        assert low > 0.9
 
 
 def test_distance_off_subspaces_is_the_sine_to_the_nearest():
