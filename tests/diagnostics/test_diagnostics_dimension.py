@@ -82,7 +82,6 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("turn", [0.0, 0.5, 2.0])
 def test_the_flow_of_a_flat_gaussian_has_the_singular_values_of_its_closed_form(turn):

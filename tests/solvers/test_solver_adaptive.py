@@ -23,7 +23,6 @@ def spread(field, level, n=6):
     return jnp.asarray(level.alpha * field.mean + np.sqrt(field.marginal_variance(level)) * z)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "end"), [*((name, 0.0) for name in SCHEDULES), ("edm", 0.3)])
 def test_the_end_is_that_of_the_exact_flow_to_the_tolerance(name, end, gaussian):
     """From the end of the schedule (on the straight path alpha = 0) to clean data or t = 0.3."""

@@ -40,7 +40,6 @@ def test_25_modes_have_the_log_density_of_the_closed_form_within_1e4_nats():
     np.testing.assert_allclose(found.value[1:], clean[1:], rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "time"), [("vp_linear", 0.4), ("edm", 0.0), ("rectified_linear", 0.4)]
 )
