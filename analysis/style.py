@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dfx.runs.claims import mean_interval
+from dfx.runs.claims import geometric_interval, mean_interval
 from dfx.runs.files import atomic
 
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, YELLOW = COLORS = (
@@ -82,17 +82,19 @@ def band(
 
     With `geometric` both are those of the logarithm, for values above 0 on a log axis.
     """
-    if geometric:
-        mean, low, high = map(np.exp, mean_interval(np.log(values)))
-    else:
-        mean, low, high = mean_interval(values)
+    mean, low, high = (geometric_interval if geometric else mean_interval)(values)
     (drawn,) = ax.plot(x, mean, label=label, **line)
     ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
-def points(ax: Axes, x: Any, values: Any, label: str | None = None, **marks: Any) -> None:
-    """Draw the mean over seeds of `values` (seeds, n) at x (n,), its 95% intervals as bars."""
-    mean, low, high = mean_interval(values)
+def points(
+    ax: Axes, x: Any, values: Any, label: str | None = None, geometric: bool = False, **marks: Any
+) -> None:
+    """Draw the mean over seeds of `values` (seeds, n) at x (n,), its 95% intervals as bars.
+
+    With `geometric` both are those of the logarithm, for values above 0: no bar reaches 0.
+    """
+    mean, low, high = (geometric_interval if geometric else mean_interval)(values)
     look: dict[str, Any] = {"marker": "o", "markersize": 4, "capsize": 2, "linestyle": "none"}
     ax.errorbar(x, mean, yerr=np.stack([mean - low, high - mean]), label=label, **(look | marks))
 

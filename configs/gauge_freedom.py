@@ -100,7 +100,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "smoke": dict(
         exact=dict(num_seeds=2, num_samples=100, sizes=(0.5, 2.0), stops=(0.3, 0.01), ode_steps=10,
                    sde_steps=10),
-        density=dict(num_points=16, steps=(10, 20)),
+        density=dict(num_points=16, steps=(10, 20, 40)),
         rotation=dict(steps=(10, 20)),
         evaluations=dict(budgets=(16, 32)),
         split=dict(num_seeds=2, num_fit=200, num_judge=200, num_features=20, times=(0.2,)),
@@ -123,7 +123,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _SEEDED = ("exact", "split", "nets", "dimension")
 _CHANGES["pod"] = {part: {**_CHANGES["paper"][part], "num_seeds": 20} for part in _SEEDED}
 
-_RISING = ("exact.sizes", "density.steps", "rotation.steps", "evaluations.budgets")
+_RISING = ("exact.sizes", "rotation.steps", "evaluations.budgets")
 _RANGES = {
     "exact.stops": (1e-4, 0.99),
     "split.times": (1e-4, 0.99),
@@ -164,3 +164,5 @@ def _check_order(config) -> None:
         falling = len(times) > 0 and all(a > b for a, b in itertools.pairwise(times))
         checks.require(falling, f"config.{name}", times, "falling times")
     checks.rising(config, *_RISING, least=2, allowed="two rising numbers or more")
+    # Of two points the line has no interval.
+    checks.rising(config, "density.steps", least=3, allowed="three rising numbers or more")

@@ -9,6 +9,11 @@ Parts: (a) solvers on the guided field at large weights, (b) the law of guidance
 against the tilted law, and Langevin corrections, (c) CFG++ and the weights it amounts to, (d)
 guidance in an interval, and autoguidance.
 
+Left out: adaptive guidance and its linear replacement of a field (fewer evaluations, not another
+law), minority guidance (a classifier of rarity by learned features), energies plugged into the step
+(Steered Diffusion, FlowChef: inverse problems); of CFG++ the diversity of its samples, and all
+FIDs, which need trained nets.
+
 Sources: Lu et al. 2022b (DPM-Solver++); Bradley & Nakkiran 2024; Chung et al. 2024 (CFG++);
 Kynkäänniemi et al. 2024 (interval); Karras et al. 2024 (autoguidance).
 """

@@ -312,7 +312,7 @@ def stack_of(config, name: str, budget: int, statistics):
 def public(config, run, laws, names) -> None:
     """Measure every solver on the problem on which public packages were measured."""
     law = make_law(config, run, "public", public_problem.target())
-    x = public_problem.starts(config.public.num_starts)
+    x = public_problem.starts(public_problem.NUM_STARTS)
 
     def solve():
         field = fields.oracle(public_problem.target())

@@ -19,7 +19,18 @@ import numpy as np
 
 from analysis.fokker_planck_gap import figures, statistics
 from analysis.fokker_planck_gap.statistics import GAP, ODE, REFERENCES, SDE
-from dfx.runs import Claim, Record, Rule, above, below, exact, from_seeds, read_run, within
+from dfx.runs import (
+    Claim,
+    Record,
+    Rule,
+    above,
+    below,
+    exact,
+    from_ratios,
+    from_seeds,
+    read_run,
+    within,
+)
 from experiments.fokker_planck_gap.data import SETS
 
 PAPER = "Deveney et al. 2023"
@@ -138,7 +149,7 @@ def truth_claims(run: Record) -> list[Claim]:
             [loss[HIGH] > loss[NONE] for loss in dsm], id="6a", paper=PAPER,
             statement="the denoising loss is higher at w_R = 10 than at 0",
         ),
-        _geometric(
+        from_ratios(
             error[LOW] / error[NONE], id="6b", paper=PAPER,
             paper_value=f"{known[LOW] / known[NONE]:.2g}", rule=below(1.0),
             statement="mixture: score error at w_R = 0.1 over that at 0",
@@ -189,9 +200,4 @@ def _signs(true: list[Any], **fields: Any) -> Claim:
 def _factor(run: Record, values: Any, theirs: float, asked: float, **fields: Any) -> Claim:
     """A factor beside the paper's; `asked` is what it must reach in a run of the paper's size."""
     rule: Rule = above(asked if run.size in ("paper", "pod") else 1.0)
-    return _geometric(values, paper_value=f"{theirs:.2g}", rule=rule, **fields)
-
-
-def _geometric(values: Any, **fields: Any) -> Claim:
-    ours, low, high = statistics.geometric(values)
-    return Claim(ours=ours, low=low, high=high, seeds=len(values), **fields)
+    return from_ratios(values, paper_value=f"{theirs:.2g}", rule=rule, **fields)

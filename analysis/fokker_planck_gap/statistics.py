@@ -115,12 +115,6 @@ def slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x * y).sum(0) / (x * x).sum(0)
 
 
-def geometric(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the geometric mean over seeds of positive values and its 95% interval."""
-    mean, low, high = (float(np.exp(end)) for end in mean_interval(np.log(values)))
-    return mean, low, high
-
-
 def step_error(run: Record, law: str) -> np.ndarray:
     """Return the change of W_2^2 from ODE to SDE at half the steps, first seeds, (weights,)."""
     halved = run.arrays(f"refined_{law}")["smooth"][:, GAP]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from analysis import style
@@ -113,7 +115,11 @@ def success(run: Record):
     for i, name in enumerate(ORDER):
         rate = statistics.success(run, name)
         known = np.isfinite(rate[..., -1]).all(axis=1)
-        look = {"marker": MARKERS[name], "color": COLORS[name], "label": TITLES[name]}
+        look: dict[str, Any] = {
+            "marker": MARKERS[name],
+            "color": COLORS[name],
+            "label": TITLES[name],
+        }
         style.points(axes[0, 0], place[known] + 0.12 * (i - 2.5), rate[known, :, -1].T, **look)
         mean = rate[known].mean(axis=0)
         style.band(axes[0, 1], about["times"], mean, color=COLORS[name])

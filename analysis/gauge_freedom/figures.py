@@ -179,7 +179,7 @@ def steps(run: Record):
                         color=color, label=label)  # fmt: skip
         for size, line in ((0, ":"), (1, "-")):
             style.points(axes[0, 1], run.config.evaluations.budgets, nfe["w2"][size, i].T,
-                         marker=marker, color=color, linestyle=line,
+                         geometric=True, marker=marker, color=color, linestyle=line,
                          markerfacecolor=color if size else "white")  # fmt: skip
     axes[0, 0].set(xscale="log", yscale="log", xlabel="steps over unit time")
     axes[0, 0].set_ylabel("|radius factor - 1|")
@@ -206,20 +206,20 @@ def nets(run: Record):
     """Claim 6: the share of the gauge part by level, and what leaving it out does to the law."""
     found, laws = run.arrays("net_split"), run.arrays("net_laws")
     fig, axes = style.figure(1, 3, aspect=1.0)
-    shares = {"grid (exact)": statistics.gauge_shares(run), "random waves": found["waves"]}
+    shares = {"grid": statistics.gauge_shares(run), "random waves": found["waves"]}
     for (label, share), color, line in zip(shares.items(), (style.BLUE, style.ORANGE), "-:"):
         style.band(axes[0, 0], found["times"], share.T, label=label, color=color, linestyle=line)
     axes[0, 0].set(xscale="log", xlabel="time t", ylim=(0, 1))
     axes[0, 0].set_ylabel(r"$E|r|^2 \,/\, E|s_\theta - s|^2$")
-    axes[0, 0].legend()
     place, colors = np.arange(len(FIELDS)), (style.GREEN, style.VERMILLION, style.BLUE)
     for i, stop in enumerate(STOPS):
         x = place + 0.15 * (i - 1)
         style.points(axes[0, 1], x, laws["truth"][:, i].T, label=f"t = {stop:g}",
                      marker="os^"[i], color=style.COLORS[i])  # fmt: skip
-    axes[0, 1].axhline(laws["floor"].mean(), color=style.GREY, linestyle="--", linewidth=1)
+        axes[0, 1].axhline(laws["floor"][i].mean(), color=style.COLORS[i], linestyle="--",
+                           linewidth=1, zorder=0)  # fmt: skip
+    axes[0, 1].plot([], [], color=style.GREY, linestyle="--", linewidth=1, label="two exact draws")
     axes[0, 1].set(ylim=(0, None), ylabel="$W_2$ to exact draws")
-    axes[0, 1].legend(loc="lower left", ncols=3, fontsize=6, columnspacing=0.6, handletextpad=0.1)
     entropy = statistics.relative_entropies(run)
     for i, name in enumerate(FIELDS):
         style.points(axes[0, 2], [i], entropy[name][:, None], color=colors[i])
@@ -228,5 +228,7 @@ def nets(run: Record):
     for ax in axes[0, 1:]:
         ax.set_xticks(place, [FIELD_NAME[name] for name in FIELDS])
         ax.set_xlim(-0.5, len(FIELDS) - 0.5)
+    named = [pair for ax in axes[0, :2] for pair in zip(*ax.get_legend_handles_labels())]
+    fig.legend(*zip(*named), loc="outside lower center", ncols=6, fontsize=7, columnspacing=1.2)
     style.panel_labels(axes.flat)
     return fig

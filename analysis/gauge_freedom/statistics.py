@@ -3,10 +3,9 @@ in what goes to `from_seeds`."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from analysis.solver_laws.statistics import Order, fit_order
 from dfx import diagnostics
 from dfx.runs import Record
 from experiments.gauge_freedom.dimension import CLOSED
@@ -17,13 +16,6 @@ from experiments.gauge_freedom.training import KINDS as NETS
 
 EXACT, EXACT_GAUGE = CLOSED
 GAUGE, GRADIENT = map(KINDS.index, ("gauge", "gradient"))
-
-
-class Line(NamedTuple):
-    """The slope of a straight line through points, with its standard error."""
-
-    slope: float
-    error: float
 
 
 def middle(sizes) -> int:
@@ -38,23 +30,13 @@ def excess(run: Record, way: str, kind: int) -> np.ndarray:
     return arrays["w2"][kind] - arrays["none"]
 
 
-def density_order(run: Record, size: float) -> Line:
+def density_order(run: Record, size: float) -> Order:
     """Return the order of the log-density's error in the number of steps; the first number, where
-    steps may be too long for the order to show, is left out if there are three or more."""
+    steps may be too long for the order to show, is left out if there are four or more."""
     arrays = run.arrays("density")
     mean = arrays["error"][nearest(arrays["sizes"], size)].mean(axis=-1)
-    keep = slice(1 if len(mean) > 2 else 0, None)
-    found = line(np.log(arrays["steps"][keep]), np.log(mean[keep]))
-    return Line(-found.slope, found.error)
-
-
-def line(x, y) -> Line:
-    """Return the least-squares slope; its error is NaN for two points."""
-    x, y = np.asarray(x) - np.mean(x), np.asarray(y) - np.mean(y)
-    slope = (x @ y) / (x @ x)
-    free = len(x) - 2
-    left = np.sum((y - slope * x) ** 2)
-    return Line(slope, np.sqrt(left / free / (x @ x)) if free > 0 else np.nan)
+    keep = slice(1 if len(mean) > 3 else 0, None)
+    return fit_order(arrays["steps"][keep], mean[keep])
 
 
 def nearest(values, value: float) -> int:

@@ -1,7 +1,7 @@
 """Figures and claims of the study `guided_sampling`, from its run folder alone.
 
-Intervals of what is sampled are 95% over seeds (Student's t). Maps of the noise on the line have no
-sampling error; theirs is the error named beside each.
+Intervals of what is sampled are 95% over seeds (Student's t), of ratios that of the logarithm. Maps
+of the noise on the line have no sampling error; theirs is the error named beside each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.guided_sampling import figures, statistics
-from dfx.runs import Claim, Record, above, below, from_seeds, read_run, within
+from dfx.runs import Claim, Record, above, below, from_ratios, from_seeds, read_run, within
 from dfx.runs.claims import Rule
 
 LU, CHUNG = "Lu et al. 2022b, section 3", "Chung et al. 2024"
@@ -109,7 +109,7 @@ def tilt_claims(run: Record) -> list[Claim]:
             rule=below(CLOSE), unit="W1",
             statement=f"w = {weight:g}: the ODE's ends after Langevin steps at the last level",
         ),
-        from_seeds(
+        from_ratios(
             every[-1] / every[0], id="7b", paper="Bradley & Nakkiran 2024", paper_value="to 0",
             rule=below(0.25),
             statement=f"w = {weight:g}: W1 with {most} corrections a level / without",
@@ -154,13 +154,13 @@ def cfgpp_claims(run: Record) -> list[Claim]:
             mean[-1] - mean[row], id="9", paper="identity", paper_value="no limit",
             rule=above(1.0), statement=f"two modes: CFG++'s mean at {steps} minus 50 steps",
         ),
-        from_seeds(
+        from_ratios(
             nominal[inverted], id="10a", paper=CHUNG,
             paper_value="< 1", rule=below(1.0),
             statement=f"quadrants, 50 steps, round trip: error of CFG++ {pair} "
             f"w = {AUTHORS_WEIGHT:g}",
         ),
-        from_seeds(
+        from_ratios(
             matched[inverted], id="10b", paper=CHUNG,
             paper_value="< 1", rule=below(1.0),
             statement=f"the same against CFG at its own mean weight, {weight:.2f}",

@@ -57,7 +57,7 @@ def loss(run: Record, judged: Judged):
     ax.text(0.99, floors["constant"], "best constant", color=style.GREY, fontsize=8, ha="right",
             va="bottom", transform=ax.get_yaxis_transform())  # fmt: skip
     ax.set(xlabel="step", ylabel=f"loss of recipe {run.config.recipe}", yscale="log")
-    ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.93), fontsize=7)
+    _legend_below(fig, ax, ncols=2)
     return fig
 
 
@@ -221,8 +221,8 @@ def columns(found) -> int:
     return max(1, round(len(found["shown"]) ** 0.5))
 
 
-def _legend_below(fig, *axes) -> None:
+def _legend_below(fig, *axes, ncols: int = 4) -> None:
     """Name what is in the panels below them, where it covers nothing."""
     named = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels())]
     handles, labels = zip(*named)
-    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
+    fig.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=7)

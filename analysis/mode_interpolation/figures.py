@@ -10,7 +10,6 @@ from matplotlib.patches import Patch
 
 from analysis import style
 from analysis.mode_interpolation.statistics import (
-    FILTERS,
     Hallucinations,
     control_share,
     generation_shares,
@@ -20,6 +19,7 @@ from analysis.mode_interpolation.statistics import (
 )
 from dfx import metrics
 from dfx.runs import Record
+from experiments.mode_interpolation.recursion import FILTERS
 
 IN_SUPPORT, HALLUCINATED = style.BLUE, style.VERMILLION
 

@@ -1,8 +1,9 @@
 """Figures and claims of the study `mode_interpolation`, part (d): pictures.
 
 One net a set, so intervals are over samples (Wilson), not over seeds. Half of the samples choose
-the threshold of the detector, the other half judges it. "Bad" is an impossible picture for shapes,
-and one that the judge is not sure of for digits.
+the threshold of the detector, the other half judges it: claims d2 and d7 can hold only where that
+half has 73 bad ones or more, since Wilson's interval of 72 of 72 reaches below 0.95. "Bad" is an
+impossible picture for shapes, and one that the judge is not sure of for digits.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def _claims(run: Record, name: str, scores, bad, judged) -> list[Claim]:
         ),
         Claim(
             id=removed_id, paper=f"{paper}, abstract", paper_value="> 0.95", rule=above(0.95),
-            statement=f"{name}: removed at the threshold that keeps {keep:g}", unit="of these",
+            statement=f"{name}: removed of {len(gone)} at the threshold that keeps {keep:g}",
+            unit="of these",
             **share_of(gone),
         ),
         *(_judge_claims(judged) if name == "digits" else []),

@@ -8,8 +8,7 @@ import numpy as np
 
 from dfx import metrics
 from dfx.runs import Record
-
-FILTERS = ("variance", "random")
+from experiments.mode_interpolation.recursion import FILTERS
 
 
 class Hallucinations:
@@ -22,15 +21,14 @@ class Hallucinations:
     """
 
     def __init__(self, run: Record, ensemble: str, dimension: str | None = None):
-        """Read the samples of `ensemble`; `dimension` ("one_d", "two_d") says whose laws they were
-        to follow."""
+        """Read the samples of `ensemble`: of every problem, or, with `dimension` ("one_d",
+        "two_d"), of its first one alone, perhaps several times over, as along its training."""
         self.cut = run.config.detection.cut
         self._laws = run.arrays(f"{dimension or ensemble}_laws")
         samples = run.arrays(f"{ensemble}_samples")
         problems = [str(name) for name in self._laws["names"]]
         count = len(samples["x"]) // run.config.num_seeds
-        # An ensemble beside the main one holds the first problem alone, perhaps several times over.
-        self.names = problems if count == len(problems) else [problems[0]] * count
+        self.names = problems if dimension is None else [problems[0]] * count
         self.x, self.variance = (
             samples[key].reshape(count, run.config.num_seeds, *samples[key].shape[1:])
             for key in ("x", "variance")

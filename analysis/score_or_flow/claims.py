@@ -1,8 +1,9 @@
 """Figures and claims of the study `score_or_flow`, from its run folder alone.
 
 The numbers of the paper are not known to us (its abstract has none): a claim's "paper value" is the
-direction that the abstract states, or a value derived. Intervals are 95% over seeds (Student's t);
-what quadrature finds has none, its bound is the tolerance of its rule.
+direction that the abstract states, or a value derived. Intervals are 95% over seeds (Student's t),
+of ratios that of the logarithm; what quadrature finds has none, its bound is the tolerance of its
+rule.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from analysis.score_or_flow import figures, statistics
 from analysis.score_or_flow.claims_nets import picture_claims, toy_claims
 from analysis.score_or_flow.sources import DERIVED, PAPER
-from dfx.runs import Claim, Record, above, below, exact, from_seeds, read_run, within
+from dfx.runs import Claim, Record, above, below, exact, from_ratios, read_run, within
 
 
 def analyse(folder: Path) -> list[Claim]:
@@ -133,7 +134,7 @@ def error_claims(run: Record) -> list[Claim]:
     floor, at_one = statistics.w2(run, "gauge", 0.0), min(sizes, key=lambda c: abs(c - 1))
     nfe, largest, euler = statistics.euler_ratio(run)
     harmless = [
-        from_seeds(
+        from_ratios(
             statistics.w2(run, "gauge", size) / floor, id=f"3{letter}", paper=PAPER,
             paper_value="1", rule=within(0.8, 1.2),
             statement=f"error {size:g} A s, fine steps: W2 over that of the exact score",
@@ -142,16 +143,16 @@ def error_claims(run: Record) -> list[Claim]:
     ]  # fmt: skip
     return [
         *harmless,
-        from_seeds(
+        from_ratios(
             euler, id="3z", paper=DERIVED, paper_value="> 1", rule=above(1.5),
             statement=f"error {largest:g} A s, {nfe} Euler steps: W2 over that of the exact score",
         ),
-        from_seeds(
+        from_ratios(
             statistics.w2(run, "gradient", at_one) / statistics.w2(run, "gauge", at_one),
             id="4a", paper=PAPER, paper_value="> 1", rule=above(2.0),
             statement=f"equal size {at_one:g} |s|: W2 of a gradient over that of a gauge error",
         ),
-        from_seeds(
+        from_ratios(
             statistics.w2(run, "twin", twin) / statistics.w2(run, "gauge", twin),
             id="4b", paper=PAPER, paper_value="> 1", rule=above(2.0),
             statement=f"equal size {twin:g} |s| and equal asymmetry: W2 of harmful over harmless",

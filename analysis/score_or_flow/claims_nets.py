@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.score_or_flow import statistics
 from analysis.score_or_flow.sources import DERIVED, PAPER
-from dfx.runs import Claim, Record, above, below, from_seeds, within
+from dfx.runs import Claim, Record, above, below, from_ratios, from_seeds, within
 
 #: |J - J^T|^2 / 4|J|^2 of a gradient in float32: rounding of 6e-8, made 50 times larger where the
 #: score is read off x0 at sigma / alpha = 0.02, squared, and a factor of 100 in hand.
@@ -35,7 +35,7 @@ def gradient_claims(run: Record) -> list[Claim]:
             paper_value="> 0", statement="free nets: log10 asymmetry over the exact score's, least",
             rule=above(1.0),
         ),
-        from_seeds(
+        from_ratios(
             statistics.over_levels(free), id="1b", paper=PAPER, paper_value="-",
             statement="free nets: asymmetry, geometric mean over noise levels", rule=above(1e-6),
         ),
@@ -43,7 +43,7 @@ def gradient_claims(run: Record) -> list[Claim]:
             twin.max(axis=1), id="1c", paper=DERIVED, paper_value="0",
             statement="conservative nets: largest asymmetry, float32", rule=below(FLOAT32_FLOOR),
         ),
-        from_seeds(
+        from_ratios(
             around["free"].min(axis=1), id="1d", paper=f"{PAPER}, abstract", paper_value="> 0",
             statement="free nets: circulation over its bound, rms, least over levels, float64",
             rule=above(100 * FLOAT64_FLOOR),
@@ -57,7 +57,7 @@ def gradient_claims(run: Record) -> list[Claim]:
             statistics.circulation_slope(run), id="1f", paper=DERIVED, paper_value="2",
             statement="slope of log |C| against log r, small circles", rule=within(1.95, 2.05),
         ),
-        from_seeds(
+        from_ratios(
             statistics.over_levels(own / free), id="1g", paper=DERIVED, paper_value="-",
             statement="asymmetry on the nets' own trajectories over that on p_t",
             rule=within(0.5, 2.0),
@@ -76,12 +76,12 @@ def training_claims(run: Record) -> list[Claim]:
     start, steps = (arrays["steps"][i] for i in (first, -1))
     levels = statistics.over_levels(arrays["asymmetry"])
     return [
-        from_seeds(
+        from_ratios(
             arrays["w2"][:, -1] / arrays["w2"][:, first], id="2a", paper=f"{PAPER}, abstract",
             paper_value="< 1", statement=f"W2 after {steps} steps over that after {start}",
             rule=below(0.5),
         ),
-        from_seeds(
+        from_ratios(
             levels[:, -1] / levels[:, first], id="2b", paper=f"{PAPER}, abstract",
             paper_value="not 0", rule=above(0.1),
             statement=f"asymmetry after {steps} steps over that after {start}",
@@ -99,11 +99,11 @@ def split_claims(run: Record) -> list[Claim]:
             share.mean(axis=1), id="5a", paper=PAPER, paper_value="-", rule=above(0.01),
             statement="free nets: E|r|^2 / E|e|^2, mean over noise levels",
         ),
-        from_seeds(
+        from_ratios(
             arrays["w2"][gradient] / arrays["w2"][net], id="5b", paper=PAPER, paper_value="1",
             statement="W2 to the truth: grad phi over s_theta", rule=within(0.9, 1.1),
         ),
-        from_seeds(
+        from_ratios(
             arrays["kl"][gradient] / arrays["kl"][net], id="5c", paper=PAPER, paper_value="1",
             statement="KL(p | q): grad phi over s_theta", rule=within(0.8, 1.25),
         ),
@@ -130,7 +130,7 @@ def joint_claims(run: Record) -> list[Claim]:
     table = statistics.joint_table(run)
     free, twin = table["free"], table["conservative"]
     claims = [
-        from_seeds(
+        from_ratios(
             twin["ode"] / free["ode"], id="Ja", paper=DERIVED, paper_value="-",
             statement="W2(ODE, truth): conservative over free", rule=within(0.5, 2.0),
         ),
@@ -140,15 +140,16 @@ def joint_claims(run: Record) -> list[Claim]:
     other = table["regularised"]
     return [
         *claims,
-        from_seeds(
+        from_ratios(
             other["potential_residual"] / twin["potential_residual"], id="Jb", paper=DERIVED,
-            paper_value="< 1", statement="Var R: regularised over conservative", rule=below(1.0),
+            paper_value="< 1", rule=below(1.0),
+            statement="(sigma^2 / g^2)^2 Var_x R, mean over levels: regularised over conservative",
         ),
-        from_seeds(
+        from_ratios(
             other["between"] / twin["between"], id="Jc", paper=DERIVED, paper_value="< 1",
             statement="W2(ODE, SDE): regularised over conservative", rule=below(1.0),
         ),
-        from_seeds(
+        from_ratios(
             other["ode"] / twin["ode"], id="Jd", paper=DERIVED, paper_value="-",
             statement="W2(ODE, truth): regularised over conservative", rule=within(0.5, 2.0),
         ),
@@ -161,7 +162,7 @@ def picture_claims(run: Record) -> list[Claim]:
     ratio = np.log10(found["asymmetry"] / found["floor_asymmetry"]).min(axis=1)
     around = np.log10(found["circulation"] / found["floor_circulation"]).min(axis=1)
     return [
-        from_seeds(
+        from_ratios(
             found["asymmetry"].max(axis=1), id="Pa", paper=f"{PAPER}, abstract", paper_value="> 0",
             statement=f"{name}: asymmetry by probes, largest over levels", rule=above(1e-4),
         ),
@@ -173,12 +174,12 @@ def picture_claims(run: Record) -> list[Claim]:
             around, id="Pc", paper=f"{PAPER}, abstract", paper_value="> 0", rule=above(1.0),
             statement=f"{name}: log10 circulation over that of an exact score, least",
         ),
-        from_seeds(
+        from_ratios(
             statistics.over_levels(found["planes"] / found["asymmetry"]), id="Pd", paper=DERIVED,
             paper_value="1", statement=f"{name}: asymmetry by loops in random planes over probes",
             rule=within(0.5, 2.0),
         ),
-        from_seeds(
+        from_ratios(
             statistics.over_levels(found["block"] / found["asymmetry"]), id="Pe", paper=PAPER,
             paper_value="-", statement=f"{name}: asymmetry of a block over that of the whole",
             rule=within(0.2, 5.0),

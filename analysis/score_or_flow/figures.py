@@ -7,8 +7,7 @@ from matplotlib.patches import Circle
 
 from analysis import style
 from analysis.score_or_flow import statistics
-from dfx.runs import Record
-from dfx.runs.claims import mean_interval
+from dfx.runs import Record, geometric_interval, mean_interval
 
 #: How kinds of nets look: colour, marker, dash.
 LOOK = {
@@ -118,9 +117,10 @@ def equal_norm(run: Record):
         x = [statistics.planted(run, "asymmetry", kind, c).mean() for c in sizes]
         y = np.stack([statistics.w2(run, kind, c) for c in sizes], axis=1)
         line = "-" if len(sizes) > 1 else "none"
-        style.points(ax, x, y, label=label, color=color, marker=mark, linestyle=line, linewidth=1)
-    mean, low, high = mean_interval(arrays["floor"])
-    ax.axhspan(max(low, 1e-3), high, color=style.GREY, alpha=0.25, linewidth=0)
+        style.points(ax, x, y, label=label, geometric=True, color=color, marker=mark,
+                     linestyle=line, linewidth=1)  # fmt: skip
+    mean, low, high = geometric_interval(arrays["floor"])
+    ax.axhspan(low, high, color=style.GREY, alpha=0.25, linewidth=0)
     style.paper_value(ax, mean, "two exact sets")
     ax.set(yscale="log", xlabel=f"{ASYMMETRY} of $s + e$", ylabel="$W_2$ to the truth")
     ax.set_ylim(None, 3 * ax.get_ylim()[1])
@@ -128,7 +128,8 @@ def equal_norm(run: Record):
     for row, size in enumerate(steps["sizes"]):
         color, mark = style.COLORS[row % 7], "osx^dvP*"[row % 8]
         style.points(axes[0, 1], steps["nfe"], steps["w2"][row].T, label=f"c = {size:g}",
-                     color=color, marker=mark, linestyle="-", linewidth=1)  # fmt: skip
+                     geometric=True, color=color, marker=mark, linestyle="-",
+                     linewidth=1)  # fmt: skip
     style.paper_value(axes[0, 1], mean, "")
     axes[0, 1].set(xscale="log", yscale="log", xlabel="Euler steps", ylabel="$W_2$ to the truth",
                    title="gauge error $c\\,A s$")  # fmt: skip
@@ -146,7 +147,7 @@ def equal_asymmetry(run: Record):
     for place, (kind, (_, color, _)) in enumerate(ERRORS.items()):
         norm = np.sqrt(statistics.planted(run, "error", kind, size) / score).mean()
         turned = statistics.planted(run, "asymmetry", kind, size).mean()
-        mean, low, high = mean_interval(statistics.w2(run, kind, size))
+        mean, low, high = geometric_interval(statistics.w2(run, kind, size))
         for ax, value in zip(axes.flat, (norm, turned, mean)):
             ax.bar(place, value, color=color, width=0.7)
         axes[0, 2].errorbar(place, mean, [[mean - low], [high - mean]], color=style.BLACK,
@@ -157,7 +158,7 @@ def equal_asymmetry(run: Record):
         axes.flat, (r"$\|e\| / \|s\|$ in $L^2(p_t)$", ASYMMETRY, "$W_2$ to truth")
     ):
         ax.set_ylabel(label)
-        ax.set_xticks(range(3), ["gauge", "gradient", "twin"])
+        ax.set_xticks(range(3), ["gauge", "gradient", "twin"], rotation=20)
     style.panel_labels(axes.flat)
     return fig
 
@@ -248,9 +249,13 @@ def split(run: Record):
                    color=color, marker=mark, markersize=3)  # fmt: skip
     axes[0, 0].set(xscale="log", yscale="log", xlabel=LEVEL, ylabel=r"$\sigma^2 E|\cdot|^2$")
     axes[0, 0].legend(fontsize=7)
-    for ax, name, label in zip(axes[0, 1:], ("w2", "kl"), ("$W_2$ to truth", "KL$(p|q)$, nats")):
-        mean, low, high = mean_interval(compared[name].T)
-        ax.bar(range(3), np.maximum(mean, 0), color=(style.BLACK, style.VERMILLION, style.GREY),
+    # KL of the exact score is 0 up to rounding, which has no logarithm.
+    for ax, name, interval, label in (
+        (axes[0, 1], "w2", geometric_interval, "$W_2$ to truth"),
+        (axes[0, 2], "kl", mean_interval, "KL$(p|q)$, nats"),
+    ):
+        mean, low, high = interval(compared[name].T)
+        ax.bar(range(3), mean, color=(style.BLACK, style.VERMILLION, style.GREY),
                alpha=0.7)  # fmt: skip
         ax.errorbar(range(3), mean, np.stack([mean - low, high - mean]), fmt="none",
                     color=style.BLACK, capsize=3)  # fmt: skip
@@ -282,11 +287,17 @@ def joint(run: Record):
         kinds = list(table)
         for place, kind in enumerate(kinds):
             color, mark, _ = LOOK[kind]
-            if name in table[kind]:
-                style.points(ax, [place], table[kind][name][:, None], color=color, marker=mark)
+            values = table[kind].get(name, np.empty(0))
+            if name in statistics.SHARES:  # every seed
+                ax.plot(np.full(len(values), place), values, mark, color=color, markersize=4,
+                        clip_on=False)  # fmt: skip
+            elif len(values):
+                style.points(ax, [place], values[:, None], geometric=True, color=color, marker=mark)
         ax.set_xticks(range(len(kinds)), [SHORT[kind] for kind in kinds])
-        ax.set(title=label, xlim=(-0.5, len(kinds) - 0.5))
-        ax.set_ylim(min(0, ax.get_ylim()[0]), None)
+        ax.set(ylabel=label, xlim=(-0.5, len(kinds) - 0.5))
+        ax.set_ylim(0, None)
+    for ax in axes[-1]:
+        ax.set_xlabel("kind of net")
     return fig
 
 

@@ -91,18 +91,22 @@ def weighted_log_snr(run: Record) -> dict[str, float]:
     return medians
 
 
-#: The columns of the joint table: name -> label.
+#: The columns of the joint table: name -> label. Residuals are free of the unit of time: a change
+#: of time multiplies R and g^2 alike.
 COLUMNS = {
     "gradient": r"$E|\sigma(\nabla\phi - s)|^2$",
     "remainder": r"$E|\sigma r|^2$",
-    "score_residual": r"$E|\nabla R|^2$",
-    "potential_residual": r"Var$_x R$",
+    "score_residual": r"$(\sigma^3 / g^2)^2 \, E|\nabla R|^2$",
+    "potential_residual": r"$(\sigma^2 / g^2)^2 \, \mathrm{Var}_x R$",
     "ode": "$W_2$(ODE, truth)",
     "sde": "$W_2$(SDE, truth)",
     "between": "$W_2$(ODE, SDE)",
-    "ode_beyond": "beyond 6 sd, ODE",
-    "sde_beyond": "beyond 6 sd, SDE",
+    "ode_beyond": "share beyond\n6 sd, ODE",
+    "sde_beyond": "share beyond\n6 sd, SDE",
 }
+
+#: Those that are 0 for some seeds, and have no logarithm.
+SHARES = ("ode_beyond", "sde_beyond")
 
 
 def joint_table(run: Record) -> dict[str, dict[str, np.ndarray]]:

@@ -1,7 +1,8 @@
 """Figures and claims of the study `solver_orders`, from its run folder alone.
 
 Intervals are 95% over sets of starts (Student's t): the starts are all that is random. Ratios of
-two samplers are geometric means over the laws. `best_samplers.md` lists the best of every budget.
+two samplers are geometric means over the laws and the sets. `best_samplers.md` lists the best of
+every budget.
 """
 
 from __future__ import annotations
@@ -11,7 +12,17 @@ from pathlib import Path
 from analysis import style
 from analysis.solver_orders import figures
 from analysis.solver_orders.statistics import STARTS, Errors, Orders, Public, best_samplers
-from dfx.runs import Claim, Record, above, below, from_seeds, read_run, within
+from dfx.runs import (
+    Claim,
+    Record,
+    above,
+    below,
+    exact,
+    from_ratios,
+    from_seeds,
+    read_run,
+    within,
+)
 from dfx.runs.files import atomic
 
 PUBLIC = "public packages"
@@ -108,7 +119,7 @@ RANKINGS = (
 def ranking_claims(errors: Errors) -> list[Claim]:
     """Who beats whom at equal evaluations, and whether grid or solver decides."""
     claims = [
-        from_seeds(
+        from_ratios(
             errors.ratio(one, other, budgets), id=number, paper=paper, paper_value="< 1",
             statement=f"error ratio: {statement}", rule=below(1.0),
         )
@@ -117,12 +128,12 @@ def ranking_claims(errors: Errors) -> list[Claim]:
     ]  # fmt: skip
     if errors.has((10, 20)) and len(errors.names) > 1:
         claims += [
-            from_seeds(
+            from_ratios(
                 errors.straight_over_noise((10, 20)), id="7", paper=PUBLIC, paper_value="< 1",
                 statement="error ratio: best on the straight path's t over best in noise level",
                 rule=below(1.0),
             ),
-            from_seeds(
+            from_ratios(
                 errors.grid_over_solver((10, 20)), id="8", paper=PUBLIC, paper_value="> 1",
                 statement="variance of log error: between grids over between solvers",
                 rule=above(1.0),
@@ -137,10 +148,10 @@ def public_claims(run: Record) -> list[Claim]:
     sides = (("9", False, ""), ("10", True, ", told nothing of the field"))
     return [
         # The same starts and no chance: the ratio has no interval.
-        Claim(
-            id=f"{number}{letter}", paper=best.public_name, paper_value=f"{best.public_error:.3g}",
+        exact(
+            best.ratio, id=f"{number}{letter}", paper=best.public_name,
+            paper_value=f"{best.public_error:.3g}", rule=below(1.0),
             statement=f"{best.budget} evaluations: error of {best.solver} over theirs{told}",
-            ours=best.ratio, low=best.ratio, high=best.ratio, rule=below(1.0),
         )
         for number, blind, told in sides
         for letter, best in zip("abc", found.best(blind))

@@ -47,9 +47,8 @@ def tilted(config) -> dict[str, np.ndarray]:
     """Return the densities of the tilted laws on `LINE`, shape (weights, m), and of the class."""
     toward, away = laws.two_modes()
     rows = [laws.tilted_density(toward, away, weight, LINE) for weight in config.tilt.weights]
-    whole = laws.tilted_density(toward, away, 0.0, LINE)
     class_density = laws.tilted_density(toward, away, 1.0, LINE)
-    return {"x": LINE, "density": np.stack(rows), "class": class_density, "whole": whole}
+    return {"x": LINE, "density": np.stack(rows), "class": class_density}
 
 
 def ode(config) -> dict[str, np.ndarray]:

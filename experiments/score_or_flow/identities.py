@@ -3,7 +3,7 @@ relative entropy under planted errors, and three losses that are one.
 
 Kept: `gradient_flow` (KL(p_t | pi) with its slope, measured and predicted), `rates_NAME` for the
 planted errors, `rates_line` (one dimension, where no gauge part exists), `losses` (the loss curves)
-and `weights` (how the natural losses share their attention among noise levels).
+and `weights` (how the plain losses share their attention among noise levels).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def identities(config, run) -> None:
         run.arrays(f"rates_{name}", lambda f=field: rates(test, f, config.rates.levels))
     run.arrays("rates_line", lambda: line(config))
     run.arrays("losses", lambda: loss_curves(config))
-    run.arrays("weights", natural_weights)
+    run.arrays("weights", plain_weights)
 
 
 def make_test(config, target) -> Test:
@@ -146,13 +146,13 @@ PREDICTIONS = ("eps", "score", "velocity")
 def loss_curves(config) -> dict[str, np.ndarray]:
     """Return the loss of one eps-net trained as a predictor of each quantity, (predictions, steps).
 
-    With the weighting "snr" all three are the mean of |eps error|^2; "natural" has none.
+    Weighted by "snr", all three are the mean of |eps error|^2.
     """
     settings, key = config.losses, jax.random.key(config.seed)
     with jax.enable_x64(True):
         first = _first(key)
         matched = [
-            np.asarray(_train(key, first, name, "snr", settings.num_steps, settings.batch_size))
+            np.asarray(_train(key, first, name, settings.num_steps, settings.batch_size))
             for name in PREDICTIONS
         ]
     return {"names": np.asarray(PREDICTIONS), "matched": np.stack(matched)}
@@ -176,11 +176,11 @@ def _first(key):
     return jax.tree.map(lambda a: a.astype(jnp.float64), NET.init(key))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _train(key, params, prediction: str, weighting: str, num_steps: int, batch_size: int):
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _train(key, params, prediction: str, num_steps: int, batch_size: int):
     target = ring()
     early = losses.uniform(SCHEDULE, start=0.01)
-    loss = losses.denoising(seen_as(NET, prediction), SCHEDULE, prediction, weighting, early)
+    loss = losses.denoising(seen_as(NET, prediction), SCHEDULE, prediction, "snr", early)
     optimizer = train.optimizer(1e-3)
     step = train.make_step(loss, optimizer)
     state = train.init_state(params, optimizer, key)
@@ -193,7 +193,7 @@ def _train(key, params, prediction: str, weighting: str, num_steps: int, batch_s
     return jax.lax.scan(body, state, jnp.arange(num_steps))[1]
 
 
-def natural_weights() -> dict[str, np.ndarray]:
+def plain_weights() -> dict[str, np.ndarray]:
     """Return the factor of |eps error|^2 that each plain loss has, (predictions, times)."""
     times = np.linspace(0.01, 1.0, 400)
     level = SCHEDULE.at(times)

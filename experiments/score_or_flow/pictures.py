@@ -12,18 +12,17 @@ The net, its training and the data are ours; those of arXiv 2509.00336 are not k
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dfx import data, diagnostics, fields, losses, nets, schedules, solvers, targets, train
+from dfx import data, diagnostics, fields, schedules, solvers, targets
 from dfx.schedules import marginal_sample
 from experiments.score_or_flow.identities import SCHEDULE
 from experiments.score_or_flow.rates import time_of
-from experiments.shared.members import Training, first_states, fit
+from experiments.shared.picture_nets import Learning, make_net, thousand, train_nets
 
 #: Pictures that the exact score of the floor is made of.
 FLOOR_POINTS = 200
@@ -35,16 +34,11 @@ RADIUS, NODES = 0.1, 32
 BLOCK_SIDE = 4
 
 
-def thousand(level):
-    """Return what the nets see as their time, a step number 0..1000."""
-    return 1000.0 * level.t
-
-
 def pictures(config, run) -> None:
     """Train, measure and sample."""
     shape = load(config, "test", 1).shape[1:]
     net = make_net(config.pictures.net, shape)
-    params = train_nets(config, run, net)
+    params = train_all(config, run, net)
     run.arrays("pictures", lambda: measure(config, run, net, params, shape))
     run.arrays("pictures_samples", lambda: samples(config, net, params, shape))
 
@@ -55,40 +49,15 @@ def load(config, split: str, limit: int) -> np.ndarray:
     return data.load(config.pictures.name, path, split, limit).images
 
 
-def make_net(settings, shape) -> nets.Net:
-    """Return the transformer."""
-    return nets.dit(shape, settings.patch, settings.width, settings.depth, settings.heads)
-
-
-def train_nets(config, run, net) -> Any:
-    """Return the stacked parameters of one net a seed."""
+def train_all(config, run, net) -> Any:
+    """Return the stacked parameters of one net a seed; they predict eps."""
     settings = config.pictures
-    steps = settings.num_steps
-    optimizer = train.optimizer(
-        settings.learning_rate, warmup=steps // 20, schedule="cosine", total=steps, clip=1.0
-    )
+    learning = Learning(
+        SCHEDULE, "eps", settings.num_steps, settings.batch_size, settings.learning_rate,
+        settings.chunk,
+    )  # fmt: skip
     keys = jax.random.split(jax.random.key(config.seed + 40), config.num_seeds)
-    images = load(config, "train", settings.limit)
-    source = np.stack([images] * config.num_seeds), keys
-    training = Training(_step(net), _batches(settings.batch_size), settings.chunk)
-    first = first_states(net.init, optimizer, keys)
-    return fit(run, "pictures", training, first, source, (steps,))[-1]
-
-
-@functools.cache
-def _step(net) -> Callable:
-    loss = losses.denoising(net, SCHEDULE, "eps", time=thousand)
-    return train.make_step(loss, train.optimizer(schedule="cosine", total=1, clip=1.0))
-
-
-@functools.cache
-def _batches(batch_size: int) -> Callable:
-    def batch(source, step):
-        images, key = source
-        order = jax.random.fold_in(key, 2)
-        return (data.to_unit(images[data.indices(order, step, batch_size, len(images))]),)
-
-    return batch
+    return train_nets(run, "pictures", net, learning, load(config, "train", settings.limit), keys)
 
 
 def measure(config, run, net, params, shape) -> dict[str, np.ndarray]:

@@ -12,6 +12,9 @@ from dfx import targets
 
 NOISE = 157.40726936571173
 
+#: The errors of the packages are means over so many of the starts, the first ones.
+NUM_STARTS = 256
+
 WEIGHTS = (0.3, 0.25, 0.2, 0.15, 0.1)
 MEANS = ((1.0, 0.2), (-0.6, 0.9), (-0.9, -0.5), (0.3, -1.1), (0.1, 0.1))
 #: Standard deviations along the two axes and the angle of the first.

@@ -109,6 +109,20 @@ def test_a_ratio_is_the_geometric_mean_over_budgets(errors):
     np.testing.assert_allclose(errors.ratio("public", "descend", "best fixed"), [0.1, 0.1], 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("num_starts", "expected"), [(256, [3.0, 2.0]), (128, [3.05, 2.05]), (64, None), (100, None)]
+)
+def test_public_packages_are_compared_on_their_own_starts_or_not_at_all(
+    errors, num_starts, expected
+):
+    errors._run.config = from_plain({"judge": {"num_sets": 2, "num_starts": num_starts}})
+    found = errors.on_public_starts("descend")
+    assert found is None if expected is None else np.allclose(found, expected)
+    claims = analysis.public_claims(errors)
+    assert [claim.id for claim in claims] == ([] if expected is None else ["1a", "1b"])
+    assert all(claim.low == claim.ours == claim.high for claim in claims)
+
+
 @pytest.mark.slow
 def test_what_is_fitted_is_better_on_other_starts_than_where_it_began(x64):
     """Six starts, 40 updates: DPM-Solver++(2M) on the same grid is behind on starts not seen."""

@@ -135,6 +135,9 @@ def test_hallucinated_share_is_that_of_planted_samples_problem_by_problem():
     # 1.5 is ten standard deviations from both of its modes.
     np.testing.assert_array_equal(found.share("base", cut=9.9), [0, 0.5])
     np.testing.assert_array_equal(found.share("base", cut=10.1), [0, 0])
+    # As many snapshots of the first problem as there are problems: all have its modes, 1 and 9.
+    along = statistics.Hallucinations(Folder(), "one_d_snapshots", "one_d")
+    np.testing.assert_array_equal(along.shares(), [[0, 0], [0.5, 1]])
 
 
 def test_spacings_are_compared_by_a_cut_that_a_sample_in_the_smallest_gap_can_pass():

@@ -141,8 +141,8 @@ def test_an_eps_net_seen_as_another_has_the_same_loss_when_matched(prediction):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-def test_natural_weights_are_those_of_the_closed_forms():
-    arrays = identities.natural_weights()
+def test_plain_weights_are_those_of_the_closed_forms():
+    arrays = identities.plain_weights()
     level = identities.SCHEDULE.at(arrays["t"])
     rate = 0.1 + 19.9 * arrays["t"]  # g^2 = beta for VP
     factors = dict(zip(identities.PREDICTIONS, arrays["factor"]))
