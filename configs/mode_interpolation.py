@@ -1,6 +1,6 @@
 """Samples between modes that the data never had: when, why, and how to tell.
 
-    dfx run mode_interpolation           parts (a)-(c), 3 seeds, under 15 minutes on two cores
+    dfx run mode_interpolation           parts (a)-(c), 3 seeds, about 15 minutes on two cores
     dfx run mode_interpolation:smoke     every part at toy size, under a minute
     dfx run mode_interpolation:images    part (d): shapes and digits, under 30 minutes on two cores
     dfx run mode_interpolation:paper     the paper's own numbers, on an accelerator

@@ -213,21 +213,20 @@ def nets(run: Record):
     axes[0, 0].set_ylabel(r"$E|r|^2 \,/\, E|s_\theta - s|^2$")
     place, colors = np.arange(len(FIELDS)), (style.GREEN, style.VERMILLION, style.BLUE)
     for i, stop in enumerate(STOPS):
-        x = place + 0.15 * (i - 1)
-        style.points(axes[0, 1], x, laws["truth"][:, i].T, label=f"t = {stop:g}",
+        x = np.arange(-1, len(FIELDS)) + 0.15 * (i - 1)
+        found_at = np.concatenate([laws["floor"][None, i], laws["truth"][:, i]])
+        style.points(axes[0, 1], x, found_at.T, label=f"t = {stop:g}",
                      marker="os^"[i], color=style.COLORS[i])  # fmt: skip
-        axes[0, 1].axhline(laws["floor"][i].mean(), color=style.COLORS[i], linestyle="--",
-                           linewidth=1, zorder=0)  # fmt: skip
-    axes[0, 1].plot([], [], color=style.GREY, linestyle="--", linewidth=1, label="two exact draws")
     axes[0, 1].set(ylim=(0, None), ylabel="$W_2$ to exact draws")
     entropy = statistics.relative_entropies(run)
     for i, name in enumerate(FIELDS):
         style.points(axes[0, 2], [i], entropy[name][:, None], color=colors[i])
         axes[0, 2].plot(i + 0.12 + 0 * entropy[name], entropy[name], ".", color=style.GREY)
     axes[0, 2].set_ylabel("KL(p || ODE law) (nats)")
-    for ax in axes[0, 1:]:
-        ax.set_xticks(place, [FIELD_NAME[name] for name in FIELDS])
-        ax.set_xlim(-0.5, len(FIELDS) - 0.5)
+    names = [FIELD_NAME[name] for name in FIELDS]
+    axes[0, 1].set_xticks([-1, *place], ["draws", *names])
+    axes[0, 2].set_xticks(place, names)
+    axes[0, 2].set_xlim(-0.5, len(FIELDS) - 0.5)
     named = [pair for ax in axes[0, :2] for pair in zip(*ax.get_legend_handles_labels())]
     fig.legend(*zip(*named), loc="outside lower center", ncols=6, fontsize=7, columnspacing=1.2)
     style.panel_labels(axes.flat)
