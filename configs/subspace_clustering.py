@@ -94,7 +94,7 @@ def _default() -> config_dict.ConfigDict:
             ratios=(5, 15, 60, 120),
             width=128,
             depth=2,
-            num_steps=4000,
+            num_steps=5000,
             batch_size=64,
             learning_rate=4e-3,
             chunk=50,
