@@ -181,7 +181,7 @@ def _distance(run: Record, ax) -> None:
         error = statistics.arm(run, f"heun.{grid}.cold", "fine")[:, 0].mean()
         ax.axhline(error, color=color, linestyle=":", linewidth=1)
     top = float(np.sqrt(run.arrays("spectrum")["variance"][0]))
-    style.paper_value(ax, top, r"$\sqrt{\lambda_1}$", axis="x")
+    style.paper_value(ax, top, r"$\sqrt{\lambda_1}$", axis="x", start=True)
     ax.set(xscale="log", yscale="log", xlabel=r"noise level skipped to, $\sigma$",
            ylabel="distance to no skip / spread")  # fmt: skip
     ax.plot([], [], ":", color=style.GREY, linewidth=1, label="Heun's own error")
@@ -199,7 +199,7 @@ def _memory(run: Record, ax) -> None:
                        label=f"{label}, {kind}")  # fmt: skip
     ax.set(yscale="log", xlabel=f"steps skipped of {run.config.teleport.num_steps}",
            ylabel="distance to no skip / spread", title=r"from $\sigma$ = 80")  # fmt: skip
-    ax.legend(fontsize=6.5, loc="upper left")
+    ax.legend(fontsize=6.5, loc="lower right")
 
 
 def ranks(run: Record):
