@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.gauge_freedom import dimension_figures, figures, statistics
 from analysis.gauge_freedom.statistics import EXACT, EXACT_GAUGE, GAUGE, GRADIENT
+from analysis.orders import from_order
 from dfx.runs import (
     Claim,
     Record,
@@ -118,15 +119,13 @@ def density_claims(run: Record) -> list[Claim]:
     order = statistics.density_order(run, largest)
     finest = float(arrays["error"][:, -1].mean(axis=-1).max())
     return [
-        Claim(
-            id="1b", paper=f"{PAPER}, abstract", paper_value="-> 0",
+        from_order(
+            order, id="1b", paper=f"{PAPER}, abstract", paper_value="-> 0", rule=within(3.5, 5.0),
             statement=f"log-density with c = {largest:g}: order of its error in the RK4 step",
-            ours=order.value, low=order.low, high=order.high, rule=within(3.5, 5.0),
         ),
-        Claim(
-            id="1c", paper=f"{PAPER}, abstract", paper_value="0",
-            statement=f"log-density, {arrays['steps'][-1]} steps: mean error, worst c",
-            ours=finest, low=finest, high=finest, rule=below(1e-3), unit="nats",
+        exact(
+            finest, id="1c", paper=f"{PAPER}, abstract", paper_value="0", rule=below(1e-3),
+            statement=f"log-density, {arrays['steps'][-1]} steps: mean error, worst c", unit="nats",
         ),
     ]  # fmt: skip
 

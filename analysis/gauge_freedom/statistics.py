@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.solver_laws.statistics import Order, fit_order
+from analysis.orders import Order, fit_order
 from dfx import diagnostics
 from dfx.runs import Record
 from experiments.gauge_freedom.dimension import CLOSED

@@ -7,10 +7,10 @@ have intervals of 95% over seeds (Student's t). What is exact has no interval.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from analysis.orders import from_order
 from analysis.solver_laws import figures, knob_figures, statistics
 from analysis.solver_laws.statistics import W2
 from dfx.runs import Claim, Record, Rule, above, below, exact, from_seeds, read_run, within
@@ -44,7 +44,7 @@ def order_claims(run: Record) -> list[Claim]:
 
     def weak(name, paper, value, **rest):
         found = orders[0][names.index(name)]
-        return _fitted(found, paper=paper, paper_value=str(value), rule=_near(value), **rest)
+        return from_order(found, paper=paper, paper_value=str(value), rule=_near(value), **rest)
 
     strong = statistics.strong_orders(run)
     worst = max(strong, key=lambda order: abs(order.value - 1))
@@ -59,7 +59,7 @@ def order_claims(run: Record) -> list[Claim]:
         exact(max(off), id="1e", paper="registry", paper_value="stated orders",
                statement="all stochastic solvers, two laws: order against the stated, furthest",
                rule=below(TOLERANCE)),
-        _fitted(worst, id="2", paper="Kloeden & Platen 1992 (additive noise)", paper_value="1",
+        from_order(worst, id="2", paper="Kloeden & Platen 1992 (additive noise)", paper_value="1",
                 statement=f"strong order of {len(CLOCKS)} solvers on shared paths: furthest from 1",
                 rule=_near(1)),
         exact(statistics.check_p_value(run), id="3", paper="exact propagation", paper_value="-",
@@ -152,7 +152,3 @@ def error_claims(run: Record) -> list[Claim]:
 
 def _near(order: float) -> Rule:
     return within(order - TOLERANCE, order + TOLERANCE)
-
-
-def _fitted(order: statistics.Order, **rest: Any) -> Claim:
-    return Claim(ours=order.value, low=order.low, high=order.high, **rest)

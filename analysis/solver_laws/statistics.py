@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.special import chdtrc, stdtrit
+from scipy.special import chdtrc
 
+from analysis.orders import Order, fit_order
 from dfx.runs import Record
 from experiments.solver_laws import exact
 from experiments.solver_laws.sampling import STATISTICS
@@ -15,27 +16,6 @@ MEAN, COVARIANCE, W2 = range(3)  # kinds of exact errors
 
 #: Nodes of the quadrature over a pulse, whose integrand is smooth: the error is below 1e-12.
 NODES = 20
-
-
-class Order(NamedTuple):
-    """A fitted order with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def fit_order(steps: Any, errors: Any) -> Order:
-    """Return minus the slope of log error against log steps.
-
-    The interval is that of the straight line, Student's t with n - 2 degrees of freedom. What it
-    holds is the bend of the line, since exact errors have no noise.
-    """
-    x, y = np.log(steps), np.log(errors)
-    (slope, level), n = np.polyfit(x, y, 1), len(x)
-    rest = np.sum((y - slope * x - level) ** 2) / (n - 2)
-    half = stdtrit(n - 2, 0.975) * np.sqrt(rest / np.sum((x - x.mean()) ** 2))
-    return Order(-slope, -slope - half, -slope + half)
 
 
 def weak_orders(run: Record, kind: int = W2) -> list[list[Order]]:

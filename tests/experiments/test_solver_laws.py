@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from analysis.orders import fit_order
 from analysis.solver_laws import statistics
 from configs import solver_laws as configs
 from dfx import fields, solvers
@@ -246,9 +247,9 @@ def test_moment_errors_are_those_of_exact_samples():
 
 def test_fitted_order_of_a_power_law_is_its_exponent():
     steps = np.array([10, 20, 40, 80])
-    order = statistics.fit_order(steps, 3.0 * steps**-1.5)
+    order = fit_order(steps, 3.0 * steps**-1.5)
     np.testing.assert_allclose(order, [1.5, 1.5, 1.5], atol=1e-7)
-    bent = statistics.fit_order(steps, steps**-1.0 + steps**-2.0)
+    bent = fit_order(steps, steps**-1.0 + steps**-2.0)
     assert bent.low < bent.value < bent.high and 1 < bent.value < 1.1
 
 
