@@ -94,7 +94,12 @@ def points(
 
     With `geometric` both are those of the logarithm, for values above 0: no bar reaches 0.
     """
-    mean, low, high = (geometric_interval if geometric else mean_interval)(values)
+    bars(ax, x, (geometric_interval if geometric else mean_interval)(values), label, **marks)
+
+
+def bars(ax: Axes, x: Any, interval: Any, label: str | None = None, **marks: Any) -> None:
+    """Draw marks at x (n,) with bars, from `interval`: (mean, low, high), each of shape (n,)."""
+    mean, low, high = map(np.asarray, interval)
     look: dict[str, Any] = {"marker": "o", "markersize": 4, "capsize": 2, "linestyle": "none"}
     ax.errorbar(x, mean, yerr=np.stack([mean - low, high - mean]), label=label, **(look | marks))
 

@@ -2,7 +2,7 @@
 
 Claims of the paper are about the sign of an effect: it prints no headline numbers. The rules below
 say how large an effect counts. Intervals are 95% over seeds (Student's t), of ratios that of the
-logarithm; what is exact has none.
+logarithm; of shares they also hold what few points can tell; what is exact has none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from analysis.gauge_freedom import dimension_figures, figures, statistics
 from analysis.gauge_freedom.statistics import EXACT, EXACT_GAUGE, GAUGE, GRADIENT
 from analysis.orders import from_order
+from analysis.shares import from_shares
 from dfx.runs import (
     Claim,
     Record,
@@ -257,16 +258,16 @@ def plane_claims(run: Record) -> list[Claim]:
     """Claim 7 on the Gaussian of rank 2, the paper's figure."""
     place = statistics.planes(run)[0]
     name = str(run.arrays("dimension_laws")["names"][place])
-    rate = {kind: statistics.success(run, kind)[place, :, -1] for kind in ("conservative", "free")}
+    right = {kind: statistics.last_counts(run, kind, place) for kind in ("conservative", "free")}
     gap = statistics.plane_gap(run, EXACT_GAUGE)
     return [
-        from_seeds(
-            rate["conservative"], id="7g", paper=f"{PAPER}, section 5",
+        from_shares(
+            right["conservative"], id="7g", paper=f"{PAPER}, section 5",
             paper_value="counts right", statement=f"{name}: conservative nets count right",
             rule=above(RIGHT), unit="of points",
         ),
-        from_seeds(
-            rate["free"], id="7h", paper=f"{PAPER}, section 5", paper_value="counts wrong",
+        from_shares(
+            right["free"], id="7h", paper=f"{PAPER}, section 5", paper_value="counts wrong",
             statement=f"{name}: free nets do not", rule=below(RIGHT), unit="of points",
         ),
         exact(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.orders import Order, fit_order
+from analysis.shares import Counts
 from dfx import diagnostics
 from dfx.runs import Record
 from experiments.gauge_freedom.dimension import CLOSED
@@ -116,6 +117,12 @@ def final_success(run: Record, name: str) -> np.ndarray:
     """Return the share at the last time, mean over the laws that have the field, shape (seeds,)."""
     last = success(run, name)[..., -1]
     return last[np.isfinite(last).all(axis=1)].mean(axis=0)
+
+
+def last_counts(run: Record, name: str, place: int) -> Counts:
+    """Return how many points of the law at `place` have the right count at the last time."""
+    right = counts(run, name)[place, :, -1]
+    return Counts(np.nansum(right, axis=-1), np.isfinite(right).sum(axis=-1))
 
 
 def planes(run: Record) -> list[int]:

@@ -17,6 +17,7 @@ from analysis.mode_interpolation.statistics import (
     spacing_cut,
     window_column,
 )
+from analysis.shares import share_interval
 from dfx import metrics
 from dfx.runs import Record
 from experiments.mode_interpolation.recursion import FILTERS
@@ -92,7 +93,8 @@ def _histogram(ax, one: Hallucinations, name: str, x=None, color=IN_SUPPORT) -> 
 
 
 def shares(run: Record):
-    """The hallucinated share against training steps, number of points and spacing."""
+    """The hallucinated share against training steps, number of points and spacing: the geometric
+    mean where every seed has some."""
     one, settings = Hallucinations(run, "one_d"), run.config.one_d
     along = Hallucinations(run, "one_d_snapshots", "one_d").shares()
     sizes = sorted({*settings.data_sizes, settings.data_size})
@@ -107,9 +109,8 @@ def shares(run: Record):
         (gaps, by_gap, f"spacing of modes (beyond {cut:g} sd)"),
     )
     for ax, (x, y, label) in zip(axes.flat, panels):
-        by_seed = np.transpose(_visible(y))
-        ax.plot(x, by_seed.T, ".", color=style.GREY, markersize=4)
-        style.points(ax, x, by_seed, linestyle="-", color=IN_SUPPORT)
+        ax.plot(x, _visible(y), ".", color=style.GREY, markersize=4)
+        style.points(ax, x, np.transpose(y), geometric=True, linestyle="-", color=IN_SUPPORT)
         ax.set_xscale("log")
         ax.set_xticks(x, [f"{value:g}" for value in x])
         ax.minorticks_off()
@@ -224,18 +225,18 @@ def variances(run: Record):
             (~bad, "in support", IN_SUPPORT),
             (bad, "hallucinated", HALLUCINATED),
         ):
-            ax.hist(log_variance[group], edges, density=True, color=color, alpha=0.6,
-                    label=f"{label} ({group.sum():,})")  # fmt: skip
+            ax.hist(log_variance[group], edges, density=True, color=color, alpha=0.6, label=label)
         cut = np.quantile(log_variance[~bad], run.config.detection.keep)
         ax.axvline(cut, color=style.BLACK, linestyle="--", linewidth=1)
         ax.text(
-            cut, 0.55, f"{run.config.detection.keep:.0%} kept ", ha="right", va="top", fontsize=8,
-            transform=ax.get_xaxis_transform(), rotation=90,
+            cut, 0.98, f" {run.config.detection.keep:.0%} kept", va="top", fontsize=8,
+            transform=ax.get_xaxis_transform(),
         )  # fmt: skip
-        ax.set(title=title, xlabel=r"$\log_{10}$ variance of $\hat x_0$, last 10 steps")
-        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
-        ax.legend(loc="upper left")
+        ax.set_title(f"{title}: {(~bad).sum():,} and {bad.sum():,}")
+        ax.set_xlabel(r"$\log_{10}$ variance of $\hat x_0$, last 10 steps")
+        ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the words
     axes[0, 0].set_ylabel("density")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return fig
 
 
@@ -260,8 +261,8 @@ def detection(run: Record):
         (samples, IN_SUPPORT, "modes 1, 2, 3"),
         (plane, style.ORANGE, "grid"),
     ):
-        removed = np.stack([group.detection(c, keep)[0] for c in range(len(windows))], axis=1)
-        style.points(axes[0, 1], windows, removed, label=label, color=color, linestyle="-")
+        removed = [share_interval(group.removed(c, keep)) for c in range(len(windows))]
+        style.bars(axes[0, 1], windows, np.transpose(removed), label, color=color, linestyle="-")
     style.paper_value(axes[0, 1], 0.95, "paper: over 0.95")
     axes[0, 1].set(
         xlabel="window, last steps",

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from analysis.shares import Counts
 from dfx import metrics
 from dfx.runs import Record
 from experiments.mode_interpolation.recursion import FILTERS
@@ -68,15 +69,13 @@ class Hallucinations:
         index = self.names.index(name)
         return [x[bad] for x, bad in zip(self.x[index], self.labels(index))]
 
-    def inside(self, name: str) -> np.ndarray:
-        """1-D: the part of the hallucinated samples that lies between the outer modes, shape
-        (seeds,)."""
+    def inside(self, name: str) -> Counts:
+        """1-D: how many of the hallucinated samples lie between the outer modes."""
         low, high = self.means(name).min(), self.means(name).max()
         return part_of(self.hallucinated(name), lambda x: (x[:, 0] > low) & (x[:, 0] < high))
 
-    def near_gaps(self, name: str) -> np.ndarray:
-        """1-D: the part that lies in gaps of the smallest width, of the part in any gap, shape
-        (seeds,)."""
+    def near_gaps(self, name: str) -> Counts:
+        """1-D: how many lie in gaps of the smallest width, of those in any gap."""
         modes = np.sort(self.means(name)[:, 0])
         widths = np.diff(modes)
         near = np.flatnonzero(widths < 1.01 * widths.min())
@@ -84,9 +83,8 @@ class Hallucinations:
         within = [gap[(gap >= 0) & (gap < len(widths))] for gap in gaps]
         return part_of(within, lambda gap: np.isin(gap, near))
 
-    def on_edges(self, name: str) -> np.ndarray:
-        """2-D: the part nearer to a segment between neighbours than to one across a cell, shape
-        (seeds,)."""
+    def on_edges(self, name: str) -> Counts:
+        """2-D: how many are nearer to a segment between neighbours than to one across a cell."""
         edges, diagonals = segments(self.means(name))
         return part_of(
             self.hallucinated(name),
@@ -103,26 +101,25 @@ class Hallucinations:
             ]
         )
 
-    def detection(self, column: int, keep: float, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the shares (removed of the hallucinated, kept of the others), each of shape
-        (seeds,).
-
-        The threshold keeps `keep` of the others on the seed before; a seed never sees its own
-        threshold chosen.
+    def removed(self, column: int, keep: float) -> Counts:
+        """How many of the hallucinated samples of the first problem have a late variance above the
+        threshold that keeps `keep` of the others on the seed before; a seed never sees its own
+        threshold chosen. No trials where one of the two seeds lacks either kind.
         """
-        scores, labels = self.variance[index, :, :, column], self.labels(index)
+        scores, labels = self.variance[0, :, :, column], self.labels()
         both_kinds = [row.any() and not row.all() for row in labels]
-        pairs = np.full((len(scores), 2), np.nan)
+        groups = [np.zeros(0, bool)] * len(scores)
         for i in range(len(scores)):
             if both_kinds[i] and both_kinds[i - 1]:
                 threshold = metrics.threshold_keeping(scores[i - 1], labels[i - 1], keep)
-                pairs[i] = metrics.removed_and_kept(scores[i], labels[i], threshold)[:2]
-        return pairs[:, 0], pairs[:, 1]
+                groups[i] = scores[i][labels[i]] > threshold
+        return part_of(groups, lambda above: above)
 
 
-def part_of(groups: list[np.ndarray], test) -> np.ndarray:
-    """Return for each group the share of its members that pass the test; nan for an empty group."""
-    return np.asarray([test(group).mean() if len(group) else np.nan for group in groups])
+def part_of(groups: list[np.ndarray], test) -> Counts:
+    """Return for each group how many of its members pass the test."""
+    hits = [np.count_nonzero(test(group)) for group in groups]
+    return Counts(np.asarray(hits), np.asarray([len(group) for group in groups]))
 
 
 def segments(modes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -154,6 +154,7 @@ def test_counts_leave_out_missing_fields_and_the_coordinates_beyond_the_law():
         statistics.counts(run, "free")[:, 0, 0], [[1, 0, np.nan], [1, 1, 1]]
     )
     np.testing.assert_allclose(statistics.success(run, "free")[:, 0, 0], [0.5, 1])
+    np.testing.assert_array_equal(statistics.last_counts(run, "free", 0), [[1], [2]])
     values[1] = np.nan
     np.testing.assert_allclose(statistics.final_success(run, "free"), [0.5])
 

@@ -131,13 +131,24 @@ def test_hallucinated_share_is_that_of_planted_samples_problem_by_problem():
     found = statistics.Hallucinations(Folder(), "one_d")
     assert found.names == ["wide", "base"]
     np.testing.assert_array_equal(found.shares(), [[0, 0], [0, 0.5]])
-    np.testing.assert_array_equal(found.inside("base"), [np.nan, 1])
+    np.testing.assert_array_equal(found.inside("base"), [[0, 1], [0, 1]])  # hits, trials
     # 1.5 is ten standard deviations from both of its modes.
     np.testing.assert_array_equal(found.share("base", cut=9.9), [0, 0.5])
     np.testing.assert_array_equal(found.share("base", cut=10.1), [0, 0])
     # As many snapshots of the first problem as there are problems: all have its modes, 1 and 9.
     along = statistics.Hallucinations(Folder(), "one_d_snapshots", "one_d")
     np.testing.assert_array_equal(along.shares(), [[0, 0], [0.5, 1]])
+
+
+def test_a_threshold_is_judged_on_the_seed_after_the_one_that_chose_it():
+    """Seed 0 keeps scores up to 4, seed 1 up to 40: each removes what lies above the other's."""
+    samples = object.__new__(statistics.Hallucinations)
+    scores = np.array([[1, 2, 3, 4, 5, 50], [10, 20, 30, 40, 41, 42]], float)
+    samples.variance, bad = scores[None, ..., None], np.arange(6) >= 4
+    samples.labels = lambda: np.stack([bad, bad])
+    np.testing.assert_array_equal(samples.removed(0, keep=1.0), [[1, 2], [2, 2]])
+    samples.labels = lambda: np.stack([bad, np.zeros(6, bool)])  # one seed has none
+    np.testing.assert_array_equal(samples.removed(0, keep=1.0).trials, [0, 0])
 
 
 def test_spacings_are_compared_by_a_cut_that_a_sample_in_the_smallest_gap_can_pass():
