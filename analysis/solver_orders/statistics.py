@@ -8,19 +8,11 @@ import numpy as np
 
 from dfx.runs import Record
 from dfx.solvers import REGISTRY
+from experiments.shared.public_problem import BEST_PUBLIC
 
 #: How far a fitted order may lie from the stated one: up to order 3, and above, where the last
 #: terms of the error fall faster than rounding lets one see.
 TOLERANCES = (0.15, 0.4)
-
-#: Budget -> mean error and sampler: the best of some ninety rows for diffusers 0.42.1, k-diffusion
-#: 0.1.1 and flow-matching 1.0.10 in torch 2.13, with the exact noise predictor.
-PUBLIC = {
-    5: (0.13472, "diffusers UniPC-1, bh2, uniform t"),
-    10: (0.012735, "flow_matching midpoint, uniform t"),
-    20: (0.0010701, "flow_matching rk4, uniform t"),
-}
-
 
 #: Solvers that are given statistics of the field.
 INFORMED = ("dpm_solver_v3",)
@@ -230,9 +222,9 @@ class Public:
     def ranked(self, budget: int, blind: bool = False) -> list[Best]:
         """The solvers by their best error at a budget, the smallest first; only where a public
         figure exists. `blind` leaves out those that are given statistics of the field."""
-        if budget not in PUBLIC:
+        if budget not in BEST_PUBLIC:
             return []
-        public_error, public_name = PUBLIC[budget]
+        public_error, public_name = BEST_PUBLIC[budget]
         column, found = self.budgets.index(budget), []
         for name in self.names:
             errors = self.errors[name][:, column]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from analysis.subspace_clustering import claims_maps, claims_nets, figures, statistics
+from analysis.subspace_clustering import claims_maps, claims_nets, panels, statistics
 from configs import subspace_clustering as configs
 from dfx import metrics, nets, subspaces, targets
 from dfx.runs import checks
@@ -222,7 +222,7 @@ def test_ranks_of_pictures_are_judged_at_their_largest_in_the_middle_and_at_both
 def test_every_set_of_pictures_has_its_letter_and_every_curve_its_look():
     assert sorted(claims_nets.LETTERS) == sorted(configs.PICTURES)
     assert len(set(claims_nets.LETTERS.values())) == len(configs.PICTURES)
-    looks = list(figures._looks(range(20)))
+    looks = list(panels.looks(range(20)))
     assert len({look[1:] for look in looks}) == 20
     assert len({color for _, color, _ in looks[:7]}) == len({mark for *_, mark in looks[:7]}) == 7
 
