@@ -99,7 +99,7 @@ def flow_jacobian(
         if count is not None and count < 1:
             raise PersonError(f"{name} = {count}: must be 1 or more, or None")
     stops = [start, *np.asarray(times, np.float64).tolist()]
-    spans = [angles(schedule, a, b, last_noise) for a, b in itertools.pairwise(stops)]
+    spans = [angles(schedule, field, a, b, last_noise) for a, b in itertools.pairwise(stops)]
     if len({math.copysign(1, b - a) for (a, b), _ in spans}) != 1:
         raise PersonError(f"times {stops[1:]} must go one way from the start, and be at least one")
     if directions is None:

@@ -26,7 +26,7 @@ from dfx.errors import PersonError, choose
 from dfx.fields.field import as_pytree, denoiser
 from dfx.schedules.derived import t_of_log_snr
 from dfx.schedules.schedule import check_mean, expand
-from dfx.solvers.checks import as_points
+from dfx.solvers.checks import as_points, check_level
 
 #: Name -> explicit Runge-Kutta method with an embedded error estimate, by its name in diffrax.
 METHODS = {"bosh3": "Bosh3", "dopri5": "Dopri5", "dopri8": "Dopri8", "tsit5": "Tsit5"}
@@ -105,14 +105,14 @@ def sample_adaptive(
 
     Raises:
       PersonError: x not floating, equal or impossible times, tolerances that are not positive,
-        unknown method, a mean term without y.
+        unknown method, a mean term without y, a net that says nothing of x0 at the start or end.
 
     Source: Song et al. 2021 (score SDE), appendix D.4; Dormand & Prince 1980; Salimans & Ho 2022,
     appendix D (the angle).
     """
     check_options(rtol, atol, method, last_noise)
     check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
-    x, (span, clean) = as_points(x), angles(schedule, start, end, last_noise)
+    x, (span, clean) = as_points(x), angles(schedule, field, start, end, last_noise)
     shared = (schedule, as_pytree(field), y)
     plan = Plan(method, max_steps)
     return _sample(shared, x, span, (rtol, atol), plan=plan, clean=clean)
@@ -169,13 +169,20 @@ def from_angle(shared, u, theta):
     return (radius * u if y is None else radius * u + level.beta * y), level
 
 
-def angles(schedule, start, end, last_noise):
-    """Return the angles of two times, at least arctan(last_noise), and which of them are clean."""
+def angles(schedule, field, start, end, last_noise):
+    """Return the angles of two times, at least arctan(last_noise), and which of them are clean.
+
+    Raises:
+      PersonError: a time out of range, equal levels, or one where the field has no x0_hat.
+    """
     times = [schedule.end_time if t is None else t for t in (start, end)]
     limit = float(schedule.end_time)
     if not all(0 <= float(t) <= limit for t in times):
         raise PersonError(f"times {times[0]:g}, {times[1]:g}: must lie in [0, {limit:g}]")
     levels = [schedule.at(float(t)) for t in times]
+    for level in levels:
+        if level.sigma > 0:  # a clean end is looked at from `last_noise`
+            check_level(level, field)
     span = [max(math.atan2(lv.sigma, lv.alpha), math.atan(last_noise)) for lv in levels]
     if span[0] == span[1]:
         raise PersonError(f"times {times[0]:g}, {times[1]:g}: start and end are one noise level")

@@ -104,7 +104,7 @@ def log_likelihood(
 
     Raises:
       PersonError: x not floating, impossible times or grid, tolerances that are not positive, an
-        unknown method or probe, a mean term without y.
+        unknown method or probe, a mean term without y, a net that says nothing of x0 at the end.
 
     Source: Chen et al. 2018 (neural ODE), theorem 1; Grathwohl et al. 2019 (probes); Song et al.
     2021 (score SDE), appendix D.2.
@@ -115,7 +115,7 @@ def log_likelihood(
         grid = np.asarray(grid, np.float64)
         time, end = _ends(grid)
     check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
-    x, (span, (clean, _)) = as_points(x), angles(schedule, time, end, last_noise)
+    x, (span, (clean, _)) = as_points(x), angles(schedule, field, time, end, last_noise)
     if span[0] > span[1]:
         raise PersonError(f"time = {time:g} must be less noisy than the end, {end:g}")
     if grid is not None:

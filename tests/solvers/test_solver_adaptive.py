@@ -200,3 +200,15 @@ def test_mistakes_are_refused():
             solvers.sample_adaptive(SCHEDULES["edm"], None, x)
     with pytest.raises(PersonError, match="give y to the flow"):
         solvers.sample_adaptive(schedules.MeanReverting(), None, jnp.ones((1, 1)))
+
+
+def test_a_net_that_says_nothing_of_x0_at_an_end_is_refused():
+    net = fields.from_function(lambda x, t: 0.3 * x, "eps")
+    for run in (
+        lambda: solvers.sample_adaptive(schedules.VPCosine(), net, jnp.ones((1, 2))),
+        lambda: solvers.log_likelihood(schedules.VPCosine(), net, jnp.ones((1, 2))),
+    ):
+        with pytest.raises(PersonError, match="eps does not determine x0 at t = 1"):
+            run()
+    # The clean end, where the same net says everything, is looked at from `last_noise`.
+    assert solvers.sample_adaptive(schedules.VPCosine(), net, jnp.ones((1, 2)), 0.9).reached.all()
