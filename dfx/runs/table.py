@@ -18,9 +18,10 @@ _COLUMNS = (
 )
 _GAP = "  "
 _NOTE = (
-    "Ours: the mean over seeds and, in brackets, its 95% interval. A claim holds if the whole "
-    "interval lies where the claim is true (given under each claim, fixed beforehand), fails if no "
-    "part of it does, and is undecided otherwise."
+    "Ours: the mean over seeds and, in brackets, its 95% interval; without brackets what has no "
+    "sampling error, or is the same for every seed. A claim holds if the whole interval lies where "
+    "the claim is true (given under each claim, fixed beforehand), fails if no part of it does, "
+    "and is undecided otherwise."
 )
 
 
@@ -42,22 +43,28 @@ def _cells(claim: Claim) -> list[str]:
 
 
 def finding(claim: Claim) -> str:
-    """Return what was found, with its interval, to two digits of the interval's width.
+    """Return what was found, with its interval, to two digits of the interval's width; each number
+    to two digits of its own where the interval spans more than a decade above 0. What has no
+    spread stands alone.
 
     >>> from dfx.runs.claims import above
     >>> finding(Claim("1", "", "", "", 0.9512, 0.9391, 0.9633, above(0.95)))
     '0.951 [0.939, 0.963]'
+    >>> finding(Claim("2", "", "", "", 2.94, 0.365, 23.7, above(1)))
+    '2.9 [0.36, 24]'
     """
     if math.isnan(claim.low) or math.isnan(claim.high):
         return f"{claim.ours:.4g}{_unit(claim)} [no interval]"
-    form = _format(claim.high - claim.low)
+    if claim.low == claim.high:
+        return f"{claim.ours:.4g}{_unit(claim)}"
+    form = ".2g" if 0 < 10 * claim.low < claim.high else _format(claim.high - claim.low)
     ours, low, high = (format(value, form) for value in (claim.ours, claim.low, claim.high))
     return f"{ours} [{low}, {high}]{_unit(claim)}"
 
 
 def _format(width: float) -> str:
     """Return the format that shows half of `width` to two digits, without exponent if short."""
-    if not 0 < width < math.inf:
+    if math.isinf(width):
         return ".4g"
     decimals = 1 - math.floor(math.log10(width / 2))
     return f".{max(decimals, 0)}f" if -3 <= decimals <= 5 else ".3g"
