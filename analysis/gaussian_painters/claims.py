@@ -1,8 +1,8 @@
 """Figures and claims of the study `gaussian_painters`, from its run folder alone.
 
-Intervals are 95 %: over seeds (Student's t), over paths where nothing is trained, and over pictures
-if there is a single net. The authors' numbers are for MNIST and CIFAR-10; claims on other pictures
-take their signs and orders from them, not their values.
+Intervals are 95 %: over seeds (Student's t, of ratios that of the logarithm), over paths where
+nothing is trained, and over pictures if there is a single net. The authors' numbers are for MNIST
+and CIFAR-10; claims on other pictures take their signs and orders from them, not their values.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import numpy as np
 from analysis.gaussian_painters import statistics
 from analysis.gaussian_painters.sources import FIRST, SECOND, TABLES
 from analysis.gaussian_painters.statistics import KICKED_MIXTURE, MIXTURE, NET, TEST, finding
+from analysis.shares import from_shares
 from dfx.runs import Claim, Record, above, below, from_seeds, within
 
 
@@ -133,7 +134,7 @@ def won_claims(run: Record) -> list[Claim]:
         return []
     value, rule = WON[name]
     return [
-        from_seeds(
+        from_shares(
             statistics.levels_won(run, "gaussian", "delta", 0.1, 5.0), id="6d", paper=TABLES,
             paper_value=f"{value}", rule=rule,
             statement="share of sigma 0.1 to 5 at which the Gaussian beats delta",

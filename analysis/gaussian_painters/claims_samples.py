@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.gaussian_painters import statistics
 from analysis.gaussian_painters.sources import FIRST, SECOND, TABLES
-from dfx.runs import Claim, Record, above, below, exact, from_seeds, within
+from dfx.runs import Claim, Record, above, below, exact, from_ratios, from_seeds, within
 from dfx.runs.claims import HOLDS, mean_interval
 
 
@@ -27,16 +27,16 @@ def end_claims(run: Record) -> list[Claim]:
     variance = run.arrays("spectrum")["variance"].mean()
     found, law = statistics.gains(run)
     return [
-        from_seeds(
+        from_ratios(
             gaussian / variance, id="8a", paper=TABLES, paper_value="0.052 (CIFAR-10)",
             statement="Gaussian samples: MSE to the nets' over the pixel variance",
             rule=below(0.25),
         ),
-        from_seeds(
+        from_ratios(
             delta / gaussian, id="8b", paper=TABLES, paper_value="3.6", rule=above(1.0),
             statement="MSE to the nets' samples: delta over Gaussian",
         ),
-        from_seeds(
+        from_ratios(
             mixture / gaussian, id="8c", paper=TABLES, paper_value="0.91", rule=below(1.0),
             statement=f"MSE to the nets' samples: {fine} over Gaussian",
         ),
@@ -67,7 +67,7 @@ def tell_claim(run: Record, number: str) -> Claim:
     """Return whether a distance finds the Gaussian's samples worse than the nets' by more than the
     tolerance: if not, it finds every skip harmless, and what rests on it is not decided."""
     measure, name, _ = MEASURES[number]
-    return from_seeds(
+    return from_ratios(
         statistics.told_apart(run, number), id=name, paper="ours", paper_value="-",
         statement=f"does it tell, {measure}: the Gaussian's samples over the nets'",
         rule=above(1 + run.config.teleport.tolerance),
@@ -103,7 +103,7 @@ def teleport_claims(run: Record) -> list[Claim]:
     claims = [claim for number in MEASURES for claim in saved_claims(run, number)]
     cold, plain = (statistics.arm(run, f"heun.scaled.{kind}", "frechet")[:, at]
                    for kind in ("cold", "plain"))  # fmt: skip
-    against = from_seeds(
+    against = from_ratios(
         cold / plain, id="9e", paper="ours", paper_value="-", rule=below(1.0),
         statement=f"Heun from 5.3 sd, Frechet: skip of {skip} over {skip} steps fewer",
     )  # fmt: skip
@@ -123,7 +123,7 @@ def teleport_claims(run: Record) -> list[Claim]:
         warm, cold = (statistics.arm(run, f"{solver}.edm.{kind}", "same")[:, at]
                       for kind in ("warm", "cold"))  # fmt: skip
         claims.append(
-            from_seeds(
+            from_ratios(
                 warm / cold, id=f"9{'ghi'[number]}", paper="ours", paper_value="-",
                 rule=below(1.0),
                 statement=f"{solver}: distance to no skip, warm over cold start, skip of {skip}",

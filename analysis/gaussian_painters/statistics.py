@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.shares import Counts
 from dfx.runs import Claim, Record, from_seeds
 from dfx.runs.claims import mean_interval
 from experiments.gaussian_painters.exact import half_levels
@@ -76,12 +77,12 @@ def advantage(run: Record, model: str, other: str, sigma: float, split: int = TR
     return np.subtract(*(np.log10(mean) for mean in means))
 
 
-def levels_won(run: Record, model: str, other: str, low: float, high: float) -> np.ndarray:
-    """Return the share of levels from low to high at which `model` explains more, (seeds,)."""
+def levels_won(run: Record, model: str, other: str, low: float, high: float) -> Counts:
+    """Return at how many of the levels from low to high `model` explains more."""
     levels = run.arrays("explained")["levels"]
     inside = (levels >= low * 0.999) & (levels <= high * 1.001)
     better = unexplained(run, model).mean(-1) < unexplained(run, other).mean(-1)
-    return better[:, inside].mean(axis=1)
+    return Counts(better[:, inside].sum(axis=1), np.full(len(better), inside.sum()))
 
 
 def along_training(run: Record, model: str, sigma: float) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 The paper prints no numbers of its maps beyond its law N >= d: what it says of N = d is the value
 of a trained or solved map; numbers marked "derived" or "measured before" are ours, taken before
-this study was written. Intervals are 95%: over seeds by Student's t, of shares by Wilson, of fitted
-lines and slopes by a bootstrap over seeds.
+this study was written. Intervals are 95%: over seeds by Student's t, of ratios that of the
+logarithm, of shares by Wilson, of fitted lines and slopes by a bootstrap over seeds.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.subspace_clustering import statistics
 from analysis.subspace_clustering.sources import DERIVED, PAPER
 from analysis.subspace_clustering.statistics import MIDDLE, resampled
-from dfx.runs import Claim, Record, above, below, from_seeds, within
+from dfx.runs import Claim, Record, above, below, from_ratios, from_seeds, within
 
 
 def net_claims(run: Record) -> list[Claim]:
@@ -112,7 +112,7 @@ def _picture_claims(run: Record, name: str, letter: str) -> list[Claim]:
     change = run.arrays(f"edits_{name}")["change"]
     return [
         *_picture_rank_claims(run, name, letter),
-        from_seeds(
+        from_ratios(
             change[:, 0] / change[:, -1], id=f"10{letter}", paper="Chen et al. 2024",
             paper_value="> 1", rule=above(2.0),
             statement=f"{name}: change of x0_hat along v_1 over that along a random direction",

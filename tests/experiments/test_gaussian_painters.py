@@ -273,8 +273,8 @@ def test_advantage_is_positive_where_a_law_explains_more():
     np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 0.5), 1.0)
     np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 2.1), -1.0)
     np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 0.5, 1), 0.0)
-    np.testing.assert_allclose(statistics.levels_won(run, "gaussian", "delta", 0.1, 5), 0.5)
-    np.testing.assert_allclose(statistics.levels_won(run, "delta", "gaussian", 1, 5), 1.0)
+    np.testing.assert_allclose(statistics.levels_won(run, "gaussian", "delta", 0.1, 5).shares, 0.5)
+    np.testing.assert_allclose(statistics.levels_won(run, "delta", "gaussian", 1, 5).shares, 1.0)
 
 
 def test_rises_are_counted_from_the_peak_of_the_other_seeds():
