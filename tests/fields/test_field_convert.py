@@ -122,6 +122,13 @@ def test_weights_are_computed_in_the_precision_of_the_level():
     np.testing.assert_allclose(got, x0, rtol=0, atol=1e-7)
 
 
+def test_in_pure_noise_the_preconditioned_output_is_the_data_in_units_of_their_spread():
+    """c_skip = 0 and c_out = sigma_data where sigma / alpha is infinite."""
+    level, value = schedules.RectifiedLinear().at(1.0), np.float32([[0.3, -2.0]])
+    x0 = convert(value, np.ones_like(value), level, "edm", "x0")
+    np.testing.assert_allclose(x0, SIGMA_DATA * value, rtol=1e-6)
+
+
 def test_an_unknown_prediction_names_the_nearest():
     level = schedules.VPLinear().at(0.5)
     with pytest.raises(PersonError, match="unknown prediction 'velocty': did you mean 'velocity'"):

@@ -7,6 +7,7 @@ import pytest
 
 from dfx.errors import PersonError
 from dfx.fields import divergence, jacobian
+from dfx.fields.probes import draw_probes
 
 MATRIX = np.random.default_rng(0).normal(size=(4, 4))
 
@@ -89,6 +90,14 @@ def test_a_sample_has_the_same_probes_in_every_batch():
     x = jnp.ones((50, 4), jnp.float32)
     estimate = lambda x: divergence(linear, x, jax.random.key(1), num_probes=3)  # noqa: E731
     np.testing.assert_allclose(estimate(x[:7]), estimate(x)[:7])
+
+
+@pytest.mark.parametrize("probe", ["rademacher", "normal"])
+def test_the_probes_of_a_sample_do_not_depend_on_the_others(probe):
+    x, key = jnp.ones((5, 4), jnp.float32), jax.random.key(1)
+    few, many = (draw_probes(key, points, 3, probe) for points in (x[:2], x))
+    assert many.shape == (3, 5, 4)
+    np.testing.assert_array_equal(few, many[:, :2])
 
 
 def test_bad_probes_are_refused():

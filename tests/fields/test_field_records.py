@@ -9,6 +9,7 @@ import pytest
 
 from dfx import fields, schedules
 from dfx.errors import PersonError
+from dfx.fields.field import predict
 
 SCHEDULE = schedules.VPLinear()
 
@@ -54,6 +55,19 @@ def test_an_oracle_field_is_its_targets_denoiser_in_every_type():
     np.testing.assert_allclose(fields.as_prediction(field, "eps")(x, level), eps, rtol=1e-13)
     np.testing.assert_allclose(fields.as_prediction(field, "score")(x, level), -eps / level.sigma)
     np.testing.assert_array_equal(fields.as_prediction(field, "x0")(x, level), field(x, level))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_mean_term_is_taken_off_before_a_field_is_read():
+    """x_t = alpha x0 + beta y + sigma eps with an oracle of x0, and with a net that says eps."""
+    place, y, x = np.array([1.0, -2.0]), points(seed=1), points()
+    level = schedules.MeanReverting(SCHEDULE).at(0.4)
+    score = -(x - level.alpha * place - level.beta * y) / level.sigma**2
+    found = predict(fields.oracle(Point(place)), x, level, "score", y)
+    np.testing.assert_allclose(found, score, rtol=1e-12)
+    net = fields.from_net(Net, {"scale": 2.0}, "eps")
+    x0 = (x - level.beta * y - level.sigma * (2 * x + 0.4)) / level.alpha
+    np.testing.assert_allclose(predict(net, x, level, "x0", y), x0, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")

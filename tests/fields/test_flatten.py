@@ -16,14 +16,15 @@ X = np.random.default_rng(1).normal(size=(3, 2, 2, 3))
 VP = schedules.VPLinear()
 
 
-@pytest.mark.slow
-def test_pictures_are_flattened_and_levels_with_them():
+@pytest.mark.parametrize(
+    "times", [pytest.param(0.4, marks=pytest.mark.slow), np.array([0.2, 0.4, 0.6])], ids=np.ndim
+)
+def test_pictures_are_flattened_and_levels_with_them(times):
     on_pictures = fields.flattened(FIELD)
     assert on_pictures.pointwise
-    for times in (0.4, np.array([0.2, 0.4, 0.6])):
-        found = jax.jit(lambda f, x, level: f(x, level))(on_pictures, X, VP.at(times, 4))
-        expected = FIELD(X.reshape(3, 12), VP.at(times, 2)).reshape(X.shape)
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    found = jax.jit(lambda f, x, level: f(x, level))(on_pictures, X, VP.at(times, 4))
+    expected = FIELD(X.reshape(3, 12), VP.at(times, 2)).reshape(X.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_solvers_take_it():

@@ -142,6 +142,11 @@ def test_velocity_target_is_the_derivative_of_the_path_mean_term_included():
     slope = jax.jvp(path, (t,), (jnp.ones_like(t),))[1]
     target = losses.prediction_target(x0, eps, schedule.at(t, 2), "velocity", y)
     np.testing.assert_allclose(target, slope, rtol=1e-12)
+    # And the net that is to give it sees the path itself.
+    seen = []
+    each = losses.per_sample(recorded(seen), schedule, "velocity")({}, x0, eps, t, y=y)
+    np.testing.assert_allclose(seen[0][0], path(t), rtol=1e-12)
+    np.testing.assert_allclose(each, np.mean(np.square(slope), axis=1), rtol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from dfx import losses, nets, schedules
 from dfx.errors import PersonError
@@ -164,6 +163,32 @@ def test_a_wrong_score_of_a_gaussian_has_the_residual_of_its_closed_form(index):
             assert value(vector, x) == pytest.approx(np.mean(weight * slope), rel=1e-10)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_linear_potential_has_the_residual_of_its_drift():
+    """phi = a . x, dx = (y - x) dt + g dw: R = -d + a . (y - x) - g^2 / 2 |a|^2, grad R = -a.
+
+    All probes see a divergence of 0, so their estimates are the exact value.
+    """
+    schedule, rate = schedules.MeanReverting(OU, 1.5), 4.5
+    a, (x, y) = np.array([0.7, -0.4, 1.1]), np.random.default_rng(0).normal(size=(2, 5, 3))
+    look = at_times(points=lambda key, x0, level, y: x0)
+    net = energy(lambda x, t, cond=None: x @ a)
+    ways = [dict(weighting=w) for w in ("uniform", "diffusion", "log_snr")]
+    ways.append(dict(weighting="uniform", num_probes=3))
+
+    @jax.jit
+    def both(x, y):
+        scalar = [losses.fokker_planck(net, schedule, look, **way) for way in ways]
+        vector = [losses.score_fokker_planck(net, schedule, "score", look, **way) for way in ways]
+        return jnp.stack([f((), jax.random.key(0), x, y=y)[0] for f in scalar + vector])
+
+    residual, variance = (y - x) @ a - 3 - rate / 2 * (a @ a), 2.25 * (1 - np.exp(-2 * TIMES))
+    weights = [[1, rate, variance**power / rate**2, 1] for power in (2, 3)]
+    scalar = [np.mean(w * residual**2) for w in weights[0]]
+    vector = [np.mean(w) * (a @ a) / 3 for w in weights[1]]
+    np.testing.assert_allclose(both(jnp.asarray(x), jnp.asarray(y)), scalar + vector, rtol=1e-10)
+
+
 def swirl(params, x, t, cond=None):
     """A score with a dense, asymmetric Jacobian and a curved divergence."""
     matrix = np.array([[-1.0, 0.8, 0.3], [-0.2, -0.7, 0.5], [0.6, -0.4, -1.2]])
@@ -255,37 +280,6 @@ def test_weight_zero_is_the_loss_alone_and_aux_holds_both_terms():
     assert penalty not in [jax.random.normal(k) for k in (key, *jax.random.split(key, 4))]
     with pytest.raises(PersonError, match="two terms of the loss are called mse"):
         losses.plus(drawn, drawn, 1)(2.0, key, None)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_the_laws_of_times_and_points():
-    key, u = jax.random.key(0), jnp.linspace(0.01, 0.99, 9)
-    quantile = collocation.beta(schedules.EDM(), 1e-5, 10.0).quantile
-    np.testing.assert_allclose(quantile(u), 1e-5 + (10 - 1e-5) * stats.beta(1, 2).ppf(u), rtol=1e-7)
-    quantile = collocation.beta(OU, power=3.0).quantile
-    np.testing.assert_allclose(quantile(u), stats.beta(1, 3).ppf(u), rtol=1e-7)
-    level, x0 = OU.at(jnp.full(4000, 0.4), 2), jnp.full((4000, 2), 3.0)
-    x = collocation.noised(key, x0, level)
-    # Four standard errors of 8000 numbers.
-    assert abs(x.mean() - 3 * np.exp(-0.4)) < 4 * level.sigma[0, 0] / np.sqrt(8000)
-    assert abs(x.var() / level.sigma[0, 0] ** 2 - 1) < 4 * np.sqrt(2 / 8000)
-    x = collocation.box([-1.0, 2.0], [1.0, 5.0])(key, x0, level)
-    for column, (low, high) in zip(x.T, ((-1, 1), (2, 5))):
-        assert stats.kstest(column, stats.uniform(low, high - low).cdf).pvalue > 1e-3
-    array = np.arange(12.0).reshape(6, 2)
-    x = collocation.given(array)(key, x0[:6], level)
-    np.testing.assert_array_equal(np.sort(np.asarray(x), 0), array)
-    assert not np.array_equal(x, array)
-
-
-def test_collocation_points_are_as_many_as_asked_and_follow_their_samples():
-    look = losses.Collocation("beta", lambda key, x0, level, y: x0 + y, 5).bind(OU)
-    x0, y = jnp.asarray([[0.0], [1.0]]), jnp.asarray([[10.0], [20.0]])
-    x, t, cond, y = look(jax.random.key(0), x0, jnp.array([7, 8]), y)
-    np.testing.assert_array_equal(x[:, 0], [10, 21, 10, 21, 10])
-    np.testing.assert_array_equal(cond, [7, 8, 7, 8, 7])
-    assert t.shape == (5,) and len(np.unique(t)) == 5
 
 
 def test_mistakes_are_refused_in_one_line():

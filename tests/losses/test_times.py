@@ -31,8 +31,9 @@ def test_uniform_times_are_uniform_from_start_to_end():
 
 
 def test_logit_normal_times_have_normal_logits():
-    sample = draw(logit_normal(schedules.RectifiedLinear(), mean=-0.4, std=0.8))
-    assert_law(np.log(sample / (1 - sample)), stats.norm(-0.4, 0.8).cdf)
+    for schedule in (schedules.EDM(), schedules.RectifiedLinear()):
+        sample = draw(logit_normal(schedule, mean=-0.4, std=0.8)) / schedule.end_time
+        assert_law(np.log(sample / (1 - sample)), stats.norm(-0.4, 0.8).cdf)
     assert np.median(sample) < 0.5  # a negative mean favours the data, t = 0
 
 

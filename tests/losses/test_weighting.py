@@ -53,6 +53,8 @@ def test_snr_weighting_is_one_on_eps_and_edm_weighting_is_one_on_the_preconditio
     level = vp_level(np.geomspace(1e-6, 1e6, 9))
     np.testing.assert_allclose(weighting.snr()(level, "eps"), 1, rtol=1e-12)
     np.testing.assert_allclose(weighting.edm()(level, "edm"), 1, rtol=1e-12)
+    # Of any other spread of the data: snr + 1 / sigma_data^2 on x0.
+    np.testing.assert_allclose(weighting.edm(2.0)(level, "x0"), level.snr + 0.25, rtol=1e-10)
 
 
 @pytest.mark.usefixtures("x64")

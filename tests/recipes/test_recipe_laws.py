@@ -202,8 +202,36 @@ def test_weighted_best_losses_are_the_weighted_integrals():
     assert recipes.constant_loss(WEIGHTED, x0) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_weighted_prediction_that_turns_has_the_weighted_mean_as_its_best_constant():
+    """v = (1 - t) eps - t x0, whose error is (1 - t)^2 + t^2 times that of the velocity."""
+    recipe = dataclasses.replace(WEIGHTED, prediction="v")
+    of_v = lambda t: weight(t) / ((1 - t) ** 2 + t**2) ** 2  # noqa: E731
+    total, first, second = (quad(lambda t, k=k: of_v(t) * t**k, 0, 1)[0] for k in range(3))
+    x0 = np.random.default_rng(4).normal([0.3, -0.2], [1.0, 0.4], size=(50, 2))
+    expected = second * np.mean(x0**2) + total - 2 * first + second
+    expected -= first**2 / total * np.mean(x0.mean(axis=0) ** 2)
+    assert recipes.constant_loss(recipe, x0) == pytest.approx(expected, rel=1e-5)
+    # The best loss is one, whatever is predicted.
+    variances = np.array([0.3, 0.05])
+    best = recipes.gaussian_loss(WEIGHTED, variances)
+    assert recipes.gaussian_loss(recipe, variances) == pytest.approx(best, rel=1e-9)
+
+
+def test_dropout_leaves_times_weights_and_noise_as_they_are():
+    """Of a net that leaves nothing out: the plain loss, at the part of the key that remains."""
+    recipe = dataclasses.replace(recipes.make("sit"), weighting="edm")
+    apply = lambda params, x, t, cond=None, key=None: jnp.sin(x)  # noqa: E731
+    plain, leaving = (nets.Net(lambda key: (), apply, dropout=share) for share in (0.0, 0.5))
+    key, x0 = jax.random.key(0), jnp.asarray(START)
+    found, expected = jax.jit(lambda key, rest: (
+        recipe.loss(leaving)((), key, x0)[0], recipe.loss(plain)((), rest, x0)[0]
+    ))(key, jax.random.split(key)[0])  # fmt: skip
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 #: Steps of the warm-up and of the training, and the factor that averaged weights keep a step.
 BUDGETS = {
+    "edm": (1e7 / 512, 2e8 / 512, 0.5 ** (512 / 5e5)),
     "ddpm": (5000, 800_000, 0.9999),
     "iddpm": (0, 500_000, 0.9999),
     "score_sde_vp": (5000, 950_000, 0.9999),
@@ -219,6 +247,26 @@ def test_budgets_counted_in_images_are_those_of_the_papers_in_steps(name):
     paper, size = recipes.make(name).training, recipes.make(name).training.batch_size
     found = paper.warmup / size, paper.images / size, 0.5 ** (size / paper.half_life)
     np.testing.assert_allclose(found, BUDGETS[name], rtol=1e-12)
+
+
+#: Rate, batch and clipping of the training; evaluations of the field for a sample.
+SETTINGS = {
+    "ddpm": (2e-4, 128, 1.0, 1000),
+    "iddpm": (1e-4, 128, None, 4000),
+    "score_sde_vp": (2e-4, 128, 1.0, 1000),
+    "score_sde_ve": (2e-4, 128, 1.0, 1000),
+    "edm": (1e-3, 512, None, 35),
+    "rectified_flow": (2e-4, 128, 1.0, 4 * 31 + 1),  # the last step is Euler's, here and below
+    "sit": (1e-4, 256, None, 2 * 124 + 1),
+    "v_zero_snr": (1e-4, 256, None, 50),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_rates_and_evaluations_are_those_of_the_papers(name):
+    paper = recipes.make(name).training
+    found = paper.learning_rate, paper.batch_size, paper.clip, recipes.make(name).solver().num_rows
+    assert found == SETTINGS[name]
 
 
 def test_the_field_of_a_recipe_is_that_of_its_prediction():

@@ -101,6 +101,17 @@ def test_coefficients_and_their_derivatives_are_those_of_the_paper(name):
     assert np.all(level.beta == 0) and np.all(level.beta_dot == 0)
 
 
+def test_numbers_other_than_the_papers_keep_the_relations_of_a_schedule():
+    ramp = T + T**2  # the integral of a rate from 1 to 3
+    for schedule in (schedules.VPLinear(1.0, 3.0), schedules.VPCosine(0.1)):
+        level = schedule.at(T)
+        np.testing.assert_allclose(level.alpha**2 + level.sigma**2, 1, ROUNDING)
+    sub_vp, ve = schedules.SubVP(1.0, 3.0), schedules.VE(0.2, 7.0)
+    np.testing.assert_allclose(sub_vp.at(T).alpha, np.exp(-ramp / 2), ROUNDING)
+    np.testing.assert_allclose(sub_vp.at(T).sigma, -np.expm1(-ramp), ROUNDING)
+    np.testing.assert_allclose(ve.at(T).sigma ** 2, 0.04 * (35 ** (2 * T) - 1), ROUNDING)
+
+
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_drift_and_diffusion_are_those_of_the_paper(name):
     schedule, (f, g_squared) = schedules.make(name), EQUATIONS[name]
@@ -239,6 +250,7 @@ def test_data_that_would_round_the_level_are_refused():
 def test_mean_reverting_noise_is_as_smooth_at_the_data_as_that_of_its_base(base):
     level = schedules.MeanReverting(base, noise_scale=0.5).at(0.0)
     assert (level.sigma, level.sigma_dot) == (0.0, 0.5)
+    assert schedules.MeanReverting(base).end_time == base.end_time
 
 
 def test_marginal_sample_has_the_moments_of_the_noisy_law():

@@ -124,7 +124,7 @@ def test_velocity_is_that_of_the_posterior_means(x64):
 def test_one_level_per_query_is_one_call_per_level(x64):
     points = SETS["pictures"]
     times, x = np.linspace(0.05, 1.0, 9), np.float64(queries(points, 0.8, 0.6))
-    names = ("denoise", "log_prob")
+    names = ("denoise", "log_prob", "hessian")
     together = values(Empirical(points, 40), x, VPLinear().at(times, ndim=x.ndim), names)
     for i in (0, 4, 8):
         alone = values(Empirical(points, 40), x, VPLinear().at(times[i]), names)

@@ -1,5 +1,7 @@
 """Leading directions read in chunks, fits of Gaussians and mixtures, Gaussians by spectra."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -57,6 +59,8 @@ def test_a_truncated_gaussian_spreads_the_rest_evenly(largest_exact):
     assert law.basis.shape == (1, 6, 2)
     np.testing.assert_allclose(law.covariance(), expected, rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(np.trace(law.covariance()), np.trace(COVARIANCE), rtol=1e-12)
+    both = fit.gaussian(moments(DATA), rank=2, floor=0.1)
+    np.testing.assert_allclose(both.covariance(), expected + 0.1 * np.eye(6), rtol=1e-7, atol=1e-7)
     cut = fit.gaussian(leading_modes(DATA, 3), rank=2, rest="floor", floor=0.1).covariance()
     expected = vectors[:, 4:] * values[4:] @ vectors[:, 4:].T + 0.1 * np.eye(6)
     np.testing.assert_allclose(cut, expected, rtol=1e-7, atol=1e-7)
@@ -88,6 +92,18 @@ def test_kmeans_recovers_a_planted_mixture(rank):
             law.means, law.variance, law.basis, law.spectrum)))  # fmt: skip
         expected = vectors * (values + 0.01) @ vectors.T
         np.testing.assert_allclose(single.covariance(), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_a_cluster_of_fewer_points_than_modes_is_flat_beyond_them(monkeypatch):
+    """Three points span two directions; the columns that the other cluster has are any others."""
+    monkeypatch.setattr(fit, "LARGEST_EXACT", 2)  # read by the incremental basis
+    data = np.float32(DATA[:20] + 100 * (np.arange(20) < 3)[:, None])
+    law = fit.kmeans_mixture(jax.random.key(0), data, 2, rank=4, floor=0.01)
+    place = int(np.argmax(law.means[:, 0]))
+    single = Mixture(np.zeros(1), *(np.asarray(a)[[place]] for a in (
+        law.means, law.variance, law.basis, law.spectrum)))  # fmt: skip
+    expected = np.cov(np.float64(data[:3]).T, bias=True) + 0.01 * np.eye(6)
+    np.testing.assert_allclose(single.covariance(), expected, rtol=1e-7, atol=1e-7)
 
 
 def test_the_whole_covariance_of_a_kmeans_mixture_is_that_of_the_data():
@@ -122,6 +138,15 @@ def test_cosine_waves_are_orthonormal_and_sorted_by_frequency():
     np.testing.assert_allclose(wave[:, 0, 0], 12**-0.5 * np.cos(np.pi * (np.arange(4) + 0.5) / 4),
                                rtol=1e-12)  # fmt: skip
     np.testing.assert_allclose(wave, np.broadcast_to(wave[:, :1, :1], shape), rtol=1e-12)
+    # Sums of squares of cycles per pixel: (1, 1) comes before (2, 0), along axes of any length.
+    waves = sorted(
+        itertools.product(range(7), range(5)), key=lambda w: np.hypot(w[0] / 7, w[1] / 5)
+    )
+    phases = [np.pi * (np.arange(size) + 0.5) / size for size in (7, 5)]
+    columns = np.stack([np.outer(*(np.cos(w * p) for w, p in zip(wave, phases))).ravel()
+                        for wave in waves], 1)  # fmt: skip
+    columns /= np.linalg.norm(columns, axis=0)
+    np.testing.assert_allclose(cosine_basis((7, 5)), columns, atol=1e-12)
     # Squared differences between neighbours, summed, rise with the frequency along one axis.
     line = cosine_basis((8,))
     roughness = np.sum(np.diff(line, axis=0) ** 2, axis=0)

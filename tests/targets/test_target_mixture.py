@@ -122,6 +122,9 @@ def test_one_level_per_coordinate_rescales_the_coordinates():
     np.testing.assert_allclose(value["denoise"], tweedie, rtol=1e-10, atol=1e-12)
     second = np.outer(s**2 / a, s**2 / a) * truth["hessian"] + np.diag(s**2 / a**2)
     np.testing.assert_allclose(value["posterior_covariance"], second, rtol=1e-9, atol=1e-12)
+    same = Mixture.isotropic(MEANS, 0.5, WEIGHTS), Mixture.diagonal(MEANS, [[0.25] * 3], WEIGHTS)
+    isotropic, diagonal = (law.denoise(jnp.asarray(POINTS), level) for law in same)
+    np.testing.assert_allclose(isotropic, diagonal, rtol=1e-10, atol=1e-12)
     with pytest.raises(ValueError, match="per coordinate"):
         KINDS["full"][0].denoise(jnp.asarray(POINTS), level)
 

@@ -6,28 +6,69 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mixture_kinds import DENSE, KINDS, LEVEL, MEANS, POINTS, WEIGHTS, draw, kinds, known
+from mixture_kinds import (
+    DENSE,
+    FACTORS,
+    KINDS,
+    LEVEL,
+    MEANS,
+    POINTS,
+    VARIANCES,
+    WEIGHTS,
+    draw,
+    eye,
+    known,
+)
 
 from dfx.schedules import VE, RectifiedLinear, SubVP, VPLinear
 from dfx.targets import Mixture
 
 pytestmark = pytest.mark.usefixtures("x64")
 
+#: One kind without and one with a basis; the other kinds are sampled by the same two formulas.
+FAST = ("diagonal", "low rank")
 
-@pytest.mark.slow
-@kinds
-def test_samples_have_the_moments_of_the_mixture(kind):
-    (mixture, covariances), n = KINDS[kind], 20_000
-    x = np.asarray(draw(mixture, jax.random.key(1), n))
-    weights, mean = np.exp(mixture.log_weights), mixture.mean()
-    np.testing.assert_allclose(mean, weights @ mixture.means, rtol=1e-12)
-    seconds = np.asarray(covariances) + np.einsum("ki,kj->kij", *[mixture.means - mean] * 2)
-    expected = np.einsum("k,kij->ij", weights, seconds)
+
+#: Besides all kinds: one set of factors or variances for components that share nothing else.
+PARTLY_SHARED = {
+    "factors": (
+        Mixture.low_rank(MEANS, FACTORS[:1], VARIANCES[:, 0], WEIGHTS),
+        FACTORS[0] @ FACTORS[0].T + eye(VARIANCES[:, 0]),
+    ),
+    "variances": (Mixture.diagonal(MEANS, VARIANCES[:1], WEIGHTS), [np.diag(VARIANCES[0])] * 4),
+}
+
+
+@pytest.mark.parametrize(
+    ("mixture", "covariances"),
+    [*KINDS.values(), *PARTLY_SHARED.values()],
+    ids=[*KINDS, *PARTLY_SHARED],
+)
+def test_mean_and_covariance_are_those_between_and_within_the_components(mixture, covariances):
+    mean = WEIGHTS @ MEANS
+    np.testing.assert_allclose(mixture.mean(), mean, rtol=1e-12)
+    seconds = np.asarray(covariances) + np.einsum("ki,kj->kij", *[MEANS - mean] * 2)
+    expected = np.tensordot(WEIGHTS, seconds, 1)
     np.testing.assert_allclose(mixture.covariance(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k in FAST else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
+def test_samples_have_the_moments_of_the_mixture(kind):
+    mixture, n = KINDS[kind][0], 20_000
+    x = np.asarray(draw(mixture, jax.random.key(1), n))
+    mean, expected = mixture.mean(), mixture.covariance()
     # 4.5 standard errors: a probability of 1e-4 over all 12 entries and 7 kinds.
     assert (np.abs(x.mean(0) - mean) < 4.5 * x.std(0) / np.sqrt(n)).all()
     products = np.einsum("ni,nj->nij", x - mean, x - mean)
     assert (np.abs(products.mean(0) - expected) < 4.5 * products.std(0) / np.sqrt(n)).all()
+
+
+def test_the_noise_along_the_basis_is_not_that_of_the_floor():
+    """One direction of variance 1 on a floor of 1: 2, and 4 if both were one draw."""
+    x = draw(Mixture.low_rank([[0.0]], [[[1.0]]], 1.0), jax.random.key(4), 4000)
+    assert abs(x.var() - 2) < 4.5 * 2 * np.sqrt(2 / 4000)  # standard errors
 
 
 def test_density_integrates_to_one():

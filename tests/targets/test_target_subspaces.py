@@ -122,6 +122,12 @@ def test_random_bases_are_orthonormal_with_the_angles_asked_for(angle):
             np.testing.assert_allclose(cosines, math.cos(angle), atol=1e-14)
 
 
+def test_bases_drawn_each_by_itself_have_zero_columns_where_they_are_smaller():
+    bases = targets.random_bases(KEY, 8, DIMS, None, jnp.float64)
+    expected = [np.diag(np.arange(3.0) < d) for d in DIMS]
+    np.testing.assert_allclose(np.swapaxes(bases, 1, 2) @ bases, expected, atol=1e-14)
+
+
 @jax.jit
 def draw(noise):
     """Bases and 300 balanced samples, all traced and mapped over the noise."""

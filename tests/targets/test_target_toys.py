@@ -14,7 +14,8 @@ def test_grid_is_the_papers_five_by_five_of_unit_variance():
     expected = modes / np.sqrt(0.05**2 + 8)
     assert {tuple(m) for m in np.round(grid.means, 9)} == {tuple(m) for m in np.round(expected, 9)}
     np.testing.assert_allclose(grid.variance, 0.05**2 / (0.05**2 + 8))
-    np.testing.assert_allclose(grid.covariance(), np.eye(2), atol=1e-12)
+    for law in (grid, targets.grid_2d(side=2, spacing=3.0, std=0.4)):
+        np.testing.assert_allclose(law.covariance(), np.eye(2), atol=1e-12)
 
 
 def test_rotated_grid_has_the_papers_modes():
@@ -24,6 +25,12 @@ def test_rotated_grid_has_the_papers_modes():
     assert {(-4.0, 0.0), (-3.0, 1.0), (4.0, 0.0), (0.0, 4.0), (0.0, -4.0), (0.0, 0.0)} <= have
     distances = np.linalg.norm(rotated.means[:, None] - rotated.means, axis=-1)
     assert np.isclose(np.sort(distances, 1)[:, 1], np.sqrt(2)).all() and len(have) == 25
+
+
+def test_rotated_grid_takes_the_modes_of_the_grid_in_their_order():
+    x, y = targets.grid_2d(standardise=False).means.T
+    rotated = targets.rotated_grid_2d(standardise=False)
+    np.testing.assert_allclose(rotated.means, np.stack([(x + y) / 2, (y - x) / 2], 1), atol=1e-12)
 
 
 def test_rotated_grid_is_divided_by_the_grids_number():
@@ -36,6 +43,14 @@ def test_rings_have_equal_mass_for_equal_length():
     radius, weights = np.linalg.norm(rings.means, axis=1), np.exp(rings.log_weights)
     np.testing.assert_allclose(weights[radius > 2].sum() / weights[radius < 2].sum(), 3.0)
     assert set(np.round(radius, 9)) == {1.0, 3.0}
+    for r in (1.0, 3.0):  # neighbours 1 / 8 apart, up to half a mode in 50
+        steps = np.diff(np.sort(np.arctan2(*rings.means[np.isclose(radius, r)].T)))
+        np.testing.assert_allclose(r * steps, 1 / 8, rtol=0.01)
+
+
+@pytest.mark.parametrize("name", ["modes_1d", "rings", "two_moons", "swiss_roll"])
+def test_the_modes_of_a_law_have_the_deviation_given(name):
+    np.testing.assert_allclose(targets.make(name, std=0.3).variance, 0.09, rtol=1e-12)
 
 
 def test_checkerboard_is_flat_in_dark_cells_and_empty_in_light_ones():
@@ -46,11 +61,19 @@ def test_checkerboard_is_flat_in_dark_cells_and_empty_in_light_ones():
     # 8 dark cells of area 1; 1% as the docstring says.
     np.testing.assert_allclose(dark, 1 / 8, rtol=0.02)
     assert light.max() < 0.01
+    # Cells of another length are the same board on another scale.
+    wide = targets.checkerboard(cell=3.0)
+    np.testing.assert_allclose(wide.means, 3 * board.means, rtol=1e-12)
+    np.testing.assert_allclose(wide.variance, 9 * board.variance, rtol=1e-12)
 
 
 def test_moons_are_one_another_turned_by_half_a_turn():
     modes = np.round(targets.two_moons().means, 9)
     assert {tuple(m) for m in modes} == {tuple(m) for m in -modes}
+    # The first is a half circle of radius 1 about (-1/2, -1/4), at the midpoints of equal arcs.
+    x, y = (modes[:40] - np.array([-0.5, -0.25])).T
+    np.testing.assert_allclose(np.hypot(x, y), 1, atol=1e-8)
+    np.testing.assert_allclose(np.arctan2(y, x), np.pi * (np.arange(40) + 0.5) / 40, atol=1e-8)
 
 
 def test_swiss_roll_has_equally_spaced_modes_between_its_radii():
@@ -58,6 +81,9 @@ def test_swiss_roll_has_equally_spaced_modes_between_its_radii():
     radius, steps = np.linalg.norm(means, axis=1), np.linalg.norm(np.diff(means, axis=0), axis=1)
     assert (np.diff(radius) > 0).all() and radius[0] > 1 / 3 and radius[-1] < 1
     np.testing.assert_allclose(steps, steps.mean(), rtol=1e-2)  # chords of a curve
+    turned = 1.5 * (3 * radius - 1) / 2  # a turn and a half from radius 1/3 to 1
+    spiral = radius * np.exp(2j * np.pi * turned)
+    np.testing.assert_allclose(means, np.stack([spiral.real, spiral.imag], 1), atol=1e-12)
 
 
 @pytest.mark.slow
