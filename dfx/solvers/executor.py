@@ -45,11 +45,11 @@ def run_rows(
     outward = (lambda a: jnp.moveaxis(a, -1, 0)) if batch_last else lambda a: a
     arrays = tuple(map(inward, arrays))
     num_rows = tableau.num_rows
+    if batch_last:
+        tableau = _with_trailing_axis(tableau)
     start = _combine(tableau.start, lambda s: draw(START_ROW) if s == NOISE else arrays[s])
     lanes = tuple(start.get(lane, jnp.zeros_like(arrays[0])) for lane in range(tableau.lanes))
     seen = observe.init(outward(lanes[0]), num_rows) if observe else None
-    if batch_last:
-        tableau = _with_trailing_axis(tableau)
 
     def row(carry, index, rows, z=None):
         lanes, seen = carry
@@ -122,10 +122,9 @@ def _is_noisy(rows: Rows) -> bool:
 def _with_trailing_axis(tableau: Tableau) -> Tableau:
     """Coefficients that are arrays over a sample get a last axis for the batch."""
 
-    def widen(rows, lead):
-        coef = {key: c[..., None] if c.ndim > lead else c for key, c in rows.coef.items()}
-        return rows._replace(coef=coef)
+    def widen(coef, lead):
+        return {key: c[..., None] if c.ndim > lead else c for key, c in coef.items()}
 
-    phases = tuple(widen(rows, 1) for rows in tableau.phases)
-    tail = tuple(widen(rows, 0) for rows in tableau.tail)
-    return Tableau(tableau.start, phases, tail, tableau.keep)
+    phases = tuple(rows._replace(coef=widen(rows.coef, 1)) for rows in tableau.phases)
+    tail = tuple(rows._replace(coef=widen(rows.coef, 0)) for rows in tableau.tail)
+    return Tableau(widen(tableau.start, 0), phases, tail, tableau.keep)

@@ -195,7 +195,7 @@ def _in_order(blocks: int, phases, tail):
     sample = np.broadcast_shapes(*(a.shape[1:] for a in phases), *(a.shape for a in tail))
 
     def widen(a):
-        a = a.reshape(a.shape + (1,) * (1 + len(sample) - a.ndim))
+        a = a.reshape(*a.shape[:1], *[1] * (1 + len(sample) - a.ndim), *a.shape[1:])
         return xp.broadcast_to(a, (blocks, *sample))
 
     body = xp.stack(list(map(widen, phases)), 1).reshape(-1, *sample)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import solver_by_hand
 
 from dfx import schedules, solvers
 from dfx.errors import PersonError
@@ -86,6 +87,44 @@ def test_each_token_is_solved_as_by_its_own_run(modes):
         for token in range(3):
             own = z[token * lag : token * lag + n, :, token]
             check(together[:, token], run(build(schedule, base), modes, x[:, token], own))
+
+
+@pytest.mark.parametrize("name", ["ddpm", "euler_ancestral", "sde_dpm_solver_pp_2m"])
+def test_a_token_that_is_clean_last_leaves_the_noise_of_others(name, modes):
+    """One token ends at t = 0, the other at 0.2 with noise in every row."""
+    schedule, base = schedules.VPLinear(), np.linspace(0.9, [0.0, 0.2], 6)
+    x, z = np.random.default_rng(0).normal(size=(4, 2, 3)), np.ones((5, 4, 2, 3))
+    tableau = solvers.make(name, schedule, base[..., None])
+    together = solver_by_hand.run(tableau, modes, x, z)
+    for token in range(2):
+        tableau = solvers.make(name, schedule, base[:, token])
+        check(together[:, token], solver_by_hand.run(tableau, modes, x[:, token], z[:, :, token]))
+
+
+def test_churn_raises_each_token_by_what_its_own_noise_allows(modes):
+    """The first starts above the bound and takes no churn in its first steps, the second does."""
+    schedule, base = schedules.VPLinear(), np.linspace([0.9, 0.4], 0.1, 6)
+    x, z = np.random.default_rng(0).normal(size=(4, 2, 3)), np.ones((11, 4, 2, 3))
+    options = dict(churn=1.0, churn_max=2.0, churn_noise=0.9)
+    together = solver_by_hand.run(solvers.heun(schedule, base[..., None], **options), modes, x, z)
+    for token in range(2):
+        alone = solvers.heun(schedule, base[:, token], **options)
+        own = solver_by_hand.run(alone, modes, x[:, token], z[:, :, token])
+        np.testing.assert_allclose(together[:, token], own, rtol=1e-9)  # times of raised levels
+
+
+def test_tokens_of_a_mean_term_are_solved_as_by_their_own_runs(modes):
+    """Small samples, whose batch axis comes last; each token starts at a noise of its own."""
+    schedule, steps = schedules.MeanReverting(schedules.VPLinear()), np.linspace(1.0, 0.1, 6)
+    base = [start * steps for start in (0.9, 0.7, 0.4)]
+    x, y = np.random.default_rng(0).normal(size=(2, 4, 3, 2))
+    tableau = solvers.heun(schedule, np.stack(base, axis=1)[..., None])
+    together = solvers.sample(tableau, modes, x, inputs=(y,))
+    for token, grid in enumerate(base):
+        own = solver_by_hand.run(
+            solvers.heun(schedule, grid), modes, x[:, token], inputs=(y[:, token],)
+        )
+        np.testing.assert_allclose(together[:, token], own, rtol=1e-11, atol=1e-11)
 
 
 BAD = [

@@ -211,24 +211,35 @@ def test_an_analytic_first_step_costs_no_row(bent):
 
 
 def test_coefficients_per_coordinate_broadcast_in_every_layout(bent):
-    """A schedule with a rate per coordinate, against one run for each coordinate."""
+    """A schedule with a rate per coordinate, against one run for each coordinate: at the start, in
+    two phases and in the tail; with the batch axis last and first, in two phases and in one."""
     rates = np.array([0.5, 1.0, 2.0])
     levels = [[SCHEDULE.at(t * rate) for rate in rates] for t in GRID / 2]
     together = [type(row[0])(*(np.array(entry) for entry in zip(*row))) for row in levels]
 
-    def ddim(levels):
+    def heun(levels):
         r = Recorder()
-        x = r.start
+        x = levels[0].sigma * r.start
         for s, t in pairs(levels):
             e = r.at(x, s)
-            x = t.alpha * e.x0 + t.sigma * e.eps
-        return r.tableau(x)
+            if t is levels[-1]:
+                return r.tableau(t.alpha * e.x0 + t.sigma * e.eps)
+            step, anchor = t.sigma / t.alpha - s.sigma / s.alpha, x / s.alpha
+            second = r.at(t.alpha * e.x0 + t.sigma * e.eps, t)
+            x = t.alpha * (anchor + step * (e.eps + second.eps) / 2)
 
-    x = np.random.default_rng(0).normal(size=(6, 3))
-    got = sample(ddim(together), bent.jax, x)
-    for i in range(3):
-        own = sample(ddim([row[i] for row in levels]), bent.jax, x[:, i : i + 1])
-        np.testing.assert_allclose(got[:, i : i + 1], own, rtol=1e-12, atol=1e-13)
+    tableau, x = heun(together), np.random.default_rng(0).normal(size=(6, 3))
+    assert (len(tableau.phases), len(tableau.tail)) == (2, 1)
+    expected = np.concatenate(
+        [
+            solver_by_hand.run(heun([row[i] for row in levels]), bent.numpy, x[:, i : i + 1])
+            for i in range(3)
+        ],
+        axis=1,
+    )
+    for options in ({}, {"phases": 1}, {"noise": jax.tree_util.Partial(lambda row: 0.0)}):
+        got = sample(tableau, bent.jax, x, **options)
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_too_many_lanes_are_refused_with_the_remedy():

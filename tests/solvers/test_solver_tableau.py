@@ -42,6 +42,19 @@ def test_merging_keeps_every_row_in_order():
     assert merge(one) is one
 
 
+def test_merging_rows_lets_coefficients_broadcast_as_in_a_row():
+    """Weights of each channel in one phase, of each token in the other, and numbers."""
+    level, channels = SCHEDULE.at(0.5), np.array([0.3, 0.7])
+    tokens = np.array([[0.1], [0.2], [0.4]])
+    kinds = [{(0, 0): channels, (1, 0): 1.0, (1, output(0)): 2.0}, {(0, 0): tokens, (0, 1): 0.5}]
+    tableau = assemble({(0, 0): 1.0}, [solvers.Rows(level, kind) for kind in kinds * 4 + kinds[:1]])
+    assert (len(tableau.phases), len(tableau.tail)) == (2, 1)
+    for i, row in enumerate(unstack(merge(tableau))):
+        for key, value in row.coef.items():
+            expected = np.broadcast_to(kinds[i % 2].get(key, 0.0), (3, 2))
+            np.testing.assert_array_equal(np.broadcast_to(value, (3, 2)), expected)
+
+
 def test_coefficients_are_float64_on_the_host():
     for name in solvers.REGISTRY:
         leaves = jax.tree.leaves(solvers.make(name, SCHEDULE, GRID))
