@@ -90,6 +90,22 @@ def test_the_reverse_sde_of_the_exact_score_has_the_law_of_the_data_on_every_sch
     assert (reverse_errors(schedule, 240, 120) < 0.03).all()
 
 
+@pytest.mark.parametrize(
+    ("method", "order"), [("crank_nicolson", 2), ("patankar", 2), ("implicit_euler", 1)]
+)
+def test_one_step_of_a_chain_is_its_exponential_up_to_the_order(method, order):
+    """Five cells, exp(dt A) p: one step errs by the order and one, off by dt times the rates."""
+    rng = np.random.default_rng(0)
+    up, down, p = rng.uniform(0.5, 2, 4), rng.uniform(0.5, 2, 4), rng.uniform(0.5, 2, 5)
+    rates = np.diag(up, -1) + np.diag(down, 1)
+    rates = rates - np.diag(rates.sum(0))
+    errors = [
+        np.abs(METHODS[method](*map(jnp.asarray, (p, up, down)), dt) - expm(dt * rates) @ p).max()
+        for dt in (0.002, 0.001)
+    ]
+    assert abs(slope(errors) - (order + 1)) < 0.1
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_mass_is_kept_and_the_positive_methods_stay_positive_at_any_step(method):
     """One cell full, the others empty, steps a thousand times the positive one."""

@@ -173,7 +173,7 @@ def test_the_weight_of_the_sde_law_changes_by_the_residual_alone():
 
 def test_the_bound_of_the_gap_is_attained_by_linear_scores():
     """OU, S_0 = 0.3, e = 0.2, T = 1, V_T = S_T / (1 + e), where e^phi is the start: 0.072999."""
-    schedule, error, t = OU(1.0), 0.2, np.linspace(0, 1, 401)
+    schedule, error, t = OU(1.0), 0.2, np.linspace(0, 1, 401) ** 1.2
     level = schedule.at(t)
     total = 0.3 * level.alpha**2 + level.sigma**2
     start = total[-1] / (1 + error)

@@ -52,6 +52,25 @@ def test_the_distance_of_two_widths_is_that_of_normal_laws():
     assert found == pytest.approx(2 * 0.08**2, rel=0.03)
 
 
+def test_the_divergence_of_normal_laws_is_its_closed_form_at_a_wide_blur():
+    """The plan of N(0, a) and N(0, b) is normal. Its covariance c is where the derivative of
+    a + b - 2 c - e / 2 log(1 - c^2 / (a b)) is zero, c^2 + e c / 2 = a b, and e = 2 blur^2."""
+    blur = 0.8
+    entropy = 2 * blur**2
+
+    def transport(a, b):
+        c = np.sqrt(entropy**2 / 16 + a * b) - entropy / 4
+        return a + b - 2 * c - 0.5 * entropy * np.log(1 - c**2 / (a * b))
+
+    a, b = 0.25, 0.49
+    line = evolution.make_grid(-4.0, 4.0, 80)  # cells of 0.1: sums of smooth laws are exact
+    laws = [bell(line.axis(0), np.sqrt(v)) for v in (a, b)]
+    expected = transport(a, b) - 0.5 * (transport(a, a) + transport(b, b))
+    assert abs(expected / (np.sqrt(a) - np.sqrt(b)) ** 2 - 1) > 0.02  # unlike W_2^2
+    found = evolution.sinkhorn_divergence(line, *laws, blur=blur)
+    assert found == pytest.approx(expected, abs=1e-5)  # tails beyond the box, and the stop
+
+
 def test_mass_is_carried_between_far_places():
     """1 % of the mass goes from one mode to the other; on the line it is known by quantiles. Of it
     (e / 4 v)^2 = 0.027 is left."""

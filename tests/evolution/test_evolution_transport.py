@@ -132,12 +132,13 @@ def test_an_error_that_only_circulates_leaves_the_law_of_the_sde():
     assert float(distance) < 0.02
 
 
-def test_quantiles_of_a_mixture_invert_its_distribution_function_in_both_tails():
-    level = OU().at(0.2)
-    x = evolution.mixture_quantiles(MIXTURE, level, NODES)
-    law = MIXTURE.at(level)
-    mean, std = np.asarray(law.means)[:, 0], np.sqrt(law.variance)[0]
-    lower, upper = norm.cdf(x[:, None], mean, std).mean(1), norm.sf(x[:, None], mean, std).mean(1)
+@pytest.mark.parametrize("make", [Mixture.isotropic, Mixture.diagonal])
+def test_quantiles_of_a_mixture_invert_its_distribution_function_in_both_tails(make):
+    level, means, std, weights = OU().at(0.2), [-1.0, 0.7], np.array([0.3, 0.5]), [0.2, 0.8]
+    widths = std if make == Mixture.isotropic else std[:, None] ** 2
+    x = evolution.mixture_quantiles(make(np.c_[means], widths, weights), level, NODES)
+    mean, std = level.alpha * np.array(means), np.sqrt(level.alpha**2 * std**2 + level.sigma**2)
+    lower, upper = (tail(x[:, None], mean, std) @ weights for tail in (norm.cdf, norm.sf))
     np.testing.assert_allclose(
         np.where(NODES.z < 0, lower, upper), norm.sf(np.abs(NODES.z)), rtol=1e-10
     )

@@ -179,6 +179,17 @@ def test_order_one_is_ddim_to_the_last_digits(schedule, name):
 NAMES = [f"dpm_solver{pp}_{kind}" for pp in ("", "_pp") for kind in ("1", "2s", "3s", "2m", "3m")]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_says_order_form_and_prediction(name):
+    """With pp the data are predicted; s has stages, m a memory; all else is as by default."""
+    order, data = int(name.split("_")[-1][0]), "pp" in name
+    build = dpm_multistep if name.endswith("m") else dpm_singlestep
+    grid = np.linspace(0.95, 0.05, 7)
+    named, own = solvers.make(name, LINEAR, grid), build(LINEAR, grid, order, data)
+    assert jax.tree.structure(named) == jax.tree.structure(own)
+    jax.tree.map(np.testing.assert_array_equal, named, own)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_error_falls_with_the_stated_order(name, modes, slope):
@@ -311,10 +322,12 @@ def test_fast_takes_points_of_the_grid_by_its_orders(data, bent):
         (True, [0, 3, 5, 6], [3, 2, 1]),
     ]:
         grid = grid_of(schedule, inner[-1], to_data)
-        fast = dpm_solver_fast(schedule, grid, data=data)
-        assert fast.num_rows == len(grid) - 1
-        steps = dpm_singlestep(schedule, grid[inner], data=data, orders=orders)
-        check(*(run(tableau, bent.numpy, starts()) for tableau in (fast, steps)))
+        for solver_type in ("dpmsolver", "taylor"):
+            options = dict(data=data, solver_type=solver_type)
+            fast = dpm_solver_fast(schedule, grid, **options)
+            assert fast.num_rows == len(grid) - 1
+            steps = dpm_singlestep(schedule, grid[inner], orders=orders, **options)
+            check(*(run(tableau, bent.numpy, starts()) for tableau in (fast, steps)))
 
 
 #: Solver -> (lanes, phases, rows) of 12 steps that stop at noise.

@@ -213,6 +213,9 @@ def test_the_prior_has_the_spread_of_the_schedule():
     level = schedule.at(schedule.end_time)
     assert abs(x.mean() - 3 * level.beta) < 4.5 * level.sigma / np.sqrt(40_000)
     assert abs(x.std() / level.sigma - 1) < 4.5 / np.sqrt(80_000)
+    rows = [draw(jax.random.key(0), row, x.shape, x.dtype) for row in range(-1, 3)]
+    noise = (x - level.beta * y) / level.sigma  # none of what the rows of a solver draw
+    assert max(abs(jnp.mean(noise * row)) for row in rows) < 4.5 / np.sqrt(40_000)
     at_half = solvers.prior(jax.random.key(0), schedules.EDM(), (20_000, 2), t=2.0)
     assert abs(at_half.std() / 2 - 1) < 4.5 / np.sqrt(80_000)
 

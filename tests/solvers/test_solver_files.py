@@ -8,9 +8,20 @@ from dfx import schedules, solvers
 from dfx.errors import PersonError
 
 GRID = np.linspace(1.0, 0.0, 6)
+
+
+def with_its_point():
+    """The denoiser, and the point where it was found."""
+    r = solvers.Recorder()
+    x = r.start
+    x0 = r.at(x, schedules.VPLinear().at(0.5)).x0
+    return r.tableau(x0, keep=(x,))
+
+
 TABLEAUS = {
     "ddpm": solvers.ddpm(schedules.VPLinear(), GRID),
     "heun": solvers.heun(schedules.VPLinear(), GRID, churn=2.0, churn_max=50.0),
+    "two answers": with_its_point(),
     "tokens": solvers.ddim(schedules.VPLinear(), np.stack([GRID, GRID**2], axis=1)[..., None]),
 }
 

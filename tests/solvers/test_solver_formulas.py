@@ -170,7 +170,8 @@ def test_heun_on_another_schedule_is_heun_for_x_over_alpha(bent):
 
 
 def test_churn_works_on_any_schedule(bent):
-    """A step of the churned sampler from VP is that of EDM in x / alpha, level for level."""
+    """A step of the churned sampler from VP is that of EDM in x / alpha, level for level; the
+    bounds are levels sigma / alpha, one of which no sigma reaches."""
     schedule = schedules.VPLinear()
     grid = grid_of(schedule, 6, start=0.8)
     at = levels(schedule, grid)
@@ -180,10 +181,12 @@ def test_churn_works_on_any_schedule(bent):
         level = schedule.at(schedules.t_of_log_snr(schedule, -2 * np.log(sigma)))
         return bent.numpy(level.alpha * x, level)
 
-    expected = edm_sampler(field, starts() / at[0].alpha, sigmas, z, 1.5, 0, np.inf, 1.1)
+    expected = edm_sampler(field, starts() / at[0].alpha, sigmas, z, 1.5, 0.2, 2.0, 1.1)
+    within = (sigmas >= 0.2) & (sigmas <= 2.0)
+    assert 0 < within[:-1].sum() < 5 and at[0].sigma < 1
     by_row = np.zeros((11, *z.shape[1:]))
     by_row[[-1, *range(1, 11, 2)]] = z
-    got = run(solvers.heun(schedule, grid, 1.5, churn_noise=1.1), bent.jax, starts(), by_row)
+    got = run(solvers.heun(schedule, grid, 1.5, 0.2, 2.0, 1.1), bent.jax, starts(), by_row)
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 

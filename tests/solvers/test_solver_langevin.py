@@ -140,8 +140,26 @@ def langevin_by_hand(x, score, z, r, norm, sigma):
     return x + epsilon * score + np.sqrt(2 * epsilon) * z
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sample", "batch", "level"])
+def test_a_step_of_pictures_is_its_formula(norm, bent):
+    """A picture is one sample: its norm is over all its entries but the rows without noise, which
+    stay."""
+    level = SCHEDULES["vp_linear"].at(np.array([0.3, 0.0, 0.5])[:, None, None])
+    x, z = np.random.default_rng(0).normal(size=(2, 4, 3, 2, 2))
+    z = z * np.arange(1.0, 5)[:, None, None, None]  # norms that differ
+    got = solvers.langevin_step(bent.jax, jnp.asarray(x), level, jnp.asarray(z), 0.2, norm)
+    np.testing.assert_array_equal(got[:, 1], x[:, 1])
+    noisy = type(level)(*(np.broadcast_to(entry, (3, 2, 2))[::2] for entry in level))
+    x, z, got = x[:, ::2], z[:, ::2], got[:, ::2]
+    score = -(x - noisy.alpha * bent.numpy(x, noisy)) / noisy.sigma**2
+    x, score, z = (a.reshape(4, -1) for a in (x, score, z))
+    expected = langevin_by_hand(x, score, z, 0.2, norm, noisy.sigma.reshape(-1))
+    check(got.reshape(4, -1), expected)
+
+
+@pytest.mark.parametrize(
+    "norm", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("sample", "batch")), "level"]
+)
 def test_the_path_is_a_loop_of_corrections_and_predictions(norm, bent):
     """Two Langevin steps at level s, then DDPM from s to t, with noise drawn as documented."""
     schedule, snr, key = SCHEDULES["vp_linear"], 0.2, jax.random.key(5)

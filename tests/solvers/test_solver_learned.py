@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from solver_by_hand import run
 
@@ -96,6 +97,7 @@ def test_least_squares_is_exact_where_one_correction_can_be(gaussian):
     fit = solvers.least_squares(SCHEDULE, OPEN, field, x, path, depth=1)
     assert fit.errors[0] > 1e-3
     assert max(fit.errors[1:]) < 1e-12
+    assert [len(row) for row in fit.corrections] == [0, 1, 1, 1]
     others = starts(3)
     found = solvers.sample(fit.tableau, field, others)
     expected = field.flow(others, SCHEDULE.at(OPEN[0]), SCHEDULE.at(OPEN[-1]))
@@ -118,14 +120,26 @@ def test_least_squares_leaves_a_residual_orthogonal_to_what_it_may_use(modes):
 
 
 @grids
-def test_without_an_update_a_descent_is_the_second_order_method(grid, modes):
+def test_at_a_rate_of_zero_a_descent_is_the_second_order_method(grid, modes):
+    """What it reports is the root mean square of the distance to the last points of the path."""
     x = starts(2, 8)
-    fit = solvers.descend(SCHEDULE, grid, modes, x, np.stack([x] * 5), num_updates=0)
+    path = np.stack([x, x, x, x, 0.3 * x])
+    fit = solvers.descend(SCHEDULE, grid, modes, x, path, depth=2, num_updates=1, learning_rate=0.0)
+    assert [len(row) for row in fit.corrections] == [0, 1, 2, 2]
     np.testing.assert_allclose(fit.grid, grid, atol=1e-12)  # through logarithms and back
     clean = bool(grid[-1] == 0)
     plain = solvers.multistep(SCHEDULE, grid, learned.second_order(SCHEDULE, grid, clean))
     found, expected = (solvers.sample(t, modes, x) for t in (fit.tableau, plain))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+    distance = np.sqrt(np.mean(np.sum((expected - path[-1]) ** 2, axis=1)))
+    np.testing.assert_allclose(fit.errors, [distance], rtol=1e-9)
+
+
+def test_updates_go_down_the_slope_and_tell_the_loss_before_each():
+    """On |n|^2 a step of rate 0.1 leaves 0.8 of n."""
+    numbers, losses = learned._adam(lambda n: n @ n, jnp.array([3.0, 4.0]), optax.sgd(0.1), 3)
+    np.testing.assert_allclose(numbers, 0.8**3 * np.array([3.0, 4.0]), rtol=1e-12)
+    np.testing.assert_allclose(losses, 25 * 0.64 ** np.arange(3), rtol=1e-12)
 
 
 def test_a_descent_in_float32_keeps_the_ends_it_was_given(modes):

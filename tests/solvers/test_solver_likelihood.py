@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from dfx import fields, schedules, solvers
 from dfx.errors import PersonError
+from dfx.solvers import likelihood
 from dfx.targets import Mixture, grid_2d
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -40,19 +42,58 @@ def test_25_modes_have_the_log_density_of_the_closed_form_within_1e4_nats():
     np.testing.assert_allclose(found.value[1:], clean[1:], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "time"), [("vp_linear", 0.4), ("edm", 0.0), ("rectified_linear", 0.4)]
-)
+def as_columns(x, level):
+    """The denoiser of `THREE` for samples of shape (2, 1)."""
+    level = type(level)(*(jnp.reshape(entry, np.shape(entry)[:2]) for entry in level))
+    return THREE.denoise(x[..., 0], level)[..., None]
+
+
+def log_prior(x, level):
+    return THREE.log_prob(x[..., 0], level)
+
+
+@pytest.mark.parametrize(("name", "time"), [("vp_linear", 0.0), ("edm", 0.4)])
 def test_a_mixture_has_its_log_density_on_every_schedule(name, time):
-    """With the exact law as the prior, at the end of the schedule or before it."""
-    schedule, end = SCHEDULES[name], 0.9
-    field = fields.oracle(THREE)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)))
-    found = solvers.log_likelihood(
-        schedule, field, x, time, end, prior=THREE.log_prob, rtol=1e-7, atol=1e-7
-    )
-    level = schedule.at(time) if time else schedules.EDM(80.0).at(1e-4)
+    """With the exact law as the prior; clean data have the law that is wider by the cut-off. The
+    shape of a sample is nothing to its density."""
+    schedule, x = SCHEDULES[name], jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)))
+    options = dict(prior=log_prior, rtol=1e-7, atol=1e-7, last_noise=0.1)
+    found = solvers.log_likelihood(schedule, as_columns, x[..., None], time, 0.9, **options)
+    level = schedule.at(time) if time else schedules.EDM(80.0).at(0.1)
     np.testing.assert_allclose(found.value, THREE.log_prob(x, level), rtol=0, atol=1e-5)
+
+
+def test_a_mean_term_moves_the_law_to_its_endpoint():
+    """x - beta y has the law without it; where alpha = 0 the prior N(beta y, sigma^2) is exact.
+    Fixed steps of order 5: 30 of them leave 1e-5."""
+    schedule = schedules.MeanReverting(SCHEDULES["rectified_linear"])
+    x, y = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 2, 1)))
+    level = schedule.at(0.4)
+    centred = lambda x, level: as_columns(x - level.beta * y, level)  # noqa: E731
+    grid = np.linspace(0.4, 1.0, 31)
+    found = solvers.log_likelihood(schedule, centred, x + level.beta * y, y=y, grid=grid)
+    np.testing.assert_array_equal(found.evaluations, 1 + 6 * 30)
+    np.testing.assert_allclose(found.value, THREE.log_prob(x[..., 0], level), rtol=0, atol=1e-5)
+
+
+def test_the_prior_is_the_normal_law_around_the_mean_term():
+    level = schedules.MeanReverting().at(0.8)
+    x, y = np.random.default_rng(0).normal(size=(2, 3, 2, 2))
+    expected = norm.logpdf(x, level.beta * y, level.sigma).sum((1, 2))
+    found = likelihood._normal(jnp.asarray(x), level, jnp.asarray(y))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    found = likelihood._normal(jnp.asarray(x - level.beta * y), level, None)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_all_probes_of_signs_together_give_the_exact_divergence():
+    """The mean of z^T J z over all z of +-1 is the trace, whatever is off the diagonal of J."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 2)))
+    flow = SCHEDULES["rectified_linear"], fields.oracle(THREE), None
+    signs = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])[:, None] * jnp.ones_like(x)
+    rates = [jax.jit(likelihood._rate)((flow, probes), (x, None), 0.6) for probes in (None, signs)]
+    for exact, mean in zip(*rates):
+        np.testing.assert_allclose(mean, exact, rtol=1e-12)
 
 
 @pytest.mark.slow

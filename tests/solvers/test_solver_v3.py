@@ -18,13 +18,14 @@ pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.filterwarnings("error"
 
 VP = schedules.VPLinear()
 TABLE = np.linspace(-4.0, 3.0, 141)
+UNEVEN = np.sort(np.append(TABLE, TABLE[:70] + 0.02))
 
 
-def gaussian_statistics(gaussian, schedule=VP):
+def gaussian_statistics(gaussian, schedule=VP, table=TABLE):
     """Closed forms: f = -l mean, so s = 0 and b = -l' mean; l' = -2 l (1 - l)."""
-    level = schedule.at(schedules.t_of_log_snr(schedule, 2 * TABLE)[:, None])
+    level = schedule.at(schedules.t_of_log_snr(schedule, 2 * table)[:, None])
     gain = level.sigma**2 / gaussian.marginal_variance(level)
-    return ModelStatistics(TABLE, gain, 0 * gain, 2 * gain * (1 - gain) * gaussian.mean)
+    return ModelStatistics(table, gain, 0 * gain, 2 * gain * (1 - gain) * gaussian.mean)
 
 
 @functools.cache
@@ -56,14 +57,16 @@ def test_constant_statistics_give_dpm_solver(name, order, bent):
         for to_data in (True, False):
             grid = grid_of(schedule, 8, to_data)
             for corrector in (False, True):
-                options = (order, corrector)
+                options = (order, corrector, to_data)
                 got = solve(
                     grid, bent.numpy, starts(), CONSTANTS[name], *options, schedule=schedule
                 )
                 if corrector:
-                    other = unipc(schedule, grid, order, "vary", data)
+                    other = unipc(schedule, grid, order, "vary", data, True, to_data)
                 else:
-                    other = dpm_multistep(schedule, grid, order, data, "taylor")
+                    other = dpm_multistep(
+                        schedule, grid, order, data, "taylor", lower_order_final=to_data
+                    )
                 check(got, run(other, bent.numpy, starts()), 1e-10)
                 if data:
                     tableau = dpm_solver_v3(schedule, grid, None, *options)
@@ -75,7 +78,7 @@ def test_a_normal_law_is_solved_exactly_by_its_own_statistics(order, gaussian):
     """In 3 steps, up to the interpolation of the table: spacing^2 / 8 times a curvature below 1."""
     grid = schedules.t_of_log_snr(VP, 2 * np.linspace(-4, 3, 4))
     s, t, x = VP.at(grid[0]), VP.at(grid[-1]), starts(8, 2)
-    end = solve(grid, gaussian, x, gaussian_statistics(gaussian), order)
+    end = solve(grid, gaussian, x, gaussian_statistics(gaussian, table=UNEVEN), order)
     error = np.max(np.abs(end - gaussian.flow(x, s, t)))
     ddim = run(solvers.ddim(VP, grid), gaussian, x)
     assert error < 0.05**2 and np.max(np.abs(ddim - gaussian.flow(x, s, t))) > 0.1
@@ -144,11 +147,24 @@ def test_fitted_statistics_have_smaller_errors_than_dpm_solver(modes, half_log_s
 def test_statistics_of_a_normal_law_are_their_closed_forms(gaussian):
     """The Jacobian is diagonal, so l is exact; b has the error of differences of l, 2nd order."""
     x0 = gaussian.mean + np.sqrt(gaussian.variance) * starts(16, 2)
-    got = model_statistics(gaussian, VP, x0, jax.random.key(0), TABLE)
-    expected = gaussian_statistics(gaussian)
+    got = model_statistics(gaussian, VP, x0, jax.random.key(0), UNEVEN)
+    expected = gaussian_statistics(gaussian, table=UNEVEN)
     check(got.l, expected.l, 1e-10)
     check(got.s, 0)
     np.testing.assert_allclose(got.b[1:-1], expected.b[1:-1], atol=0.05**2)
+
+
+def test_signs_leave_the_diagonal_of_the_jacobian():
+    """x0_hat = A x: mean over samples and signs of diag(z) J z; of the rest of J each sample has a
+    sign of its own, so 4.5 standard errors."""
+    matrix, n = np.array([[0.5, 0.3], [-0.2, 0.1]]), 500
+    field = lambda x, level: x @ matrix.T  # noqa: E731
+    table = np.linspace(-1.0, 1.0, 3)
+    got = model_statistics(field, VP, starts(n, 2), jax.random.key(0), table)
+    alpha = VP.at(schedules.t_of_log_snr(VP, 2 * table)).alpha[:, None]
+    error = np.abs(got.l - (1 - alpha * np.diag(matrix)))
+    assert np.all(error < 4.5 * alpha * np.abs([0.3, 0.2]) / np.sqrt(n))
+    assert np.all(error > 0)
 
 
 def test_statistics_are_the_regression_of_the_derivative_along_the_flow(modes):
