@@ -74,6 +74,14 @@ def test_a_linear_picture_is_resized_to_the_same_ramp():
     np.testing.assert_allclose(data.centre_square(image, 20)[10, 2:-2, 0], wanted[2:-2], atol=1.01)
 
 
+def test_an_edge_is_overshot_as_by_a_cubic_kernel():
+    """Linear means would stay between 100 and 200."""
+    image = np.where(np.arange(30)[None, :, None] < 14, 100, 200).repeat(30, 0).astype(np.uint8)
+    row = data.centre_square(image, 20)[10, :, 0]
+    assert row.min() < 98 and row.max() > 202
+    np.testing.assert_array_equal(row[[0, -1]], [100, 200])
+
+
 def test_a_torn_picture_is_named_when_it_is_met(folder):
     torn = folder / "val" / "n02" / "a.JPEG"
     torn.write_bytes(torn.read_bytes()[:300])

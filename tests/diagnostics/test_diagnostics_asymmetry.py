@@ -1,6 +1,7 @@
 """Asymmetry of Jacobians and circulation: known shares, Stokes' theorem, exact laws at zero."""
 
 import functools
+import sys
 
 import diagnostics_laws as law
 import jax
@@ -89,6 +90,12 @@ def test_pooling_weighs_by_size_and_the_median_does_not():
     assert pool.median == 0
 
 
+def test_the_error_of_the_pooled_share_of_two_points_is_the_gap_of_their_ratios():
+    """Of t1, t2 over b1, b2 the linearisation leaves 2 |t1 b2 - t2 b1| / (b1 + b2)^2."""
+    found = diagnostics.Asymmetry(np.array([3.0, 1.0]), np.array([1.0, 2.0]), 0, 0)
+    assert diagnostics.pooled(found).standard_error == pytest.approx(2 * 20 / 12**2)
+
+
 def test_chosen_coordinates_give_the_block():
     chosen = [1, 4, 5]
     block = MATRIX[np.ix_(chosen, chosen)]
@@ -99,6 +106,16 @@ def test_chosen_coordinates_give_the_block():
     probed = asymmetry(linear, x, jax.random.key(2), coordinates=chosen)
     for value, exact in zip(probed[:2], (np.sum((block - block.T) ** 2), np.sum(block**2))):
         assert abs(value.mean() - exact) < 3.5 * np.std(value) / np.sqrt(4000)
+    assert np.isnan(probed.difference_error).all()  # one probe has no spread
+
+
+@pytest.mark.parametrize("chosen", [range(6), [1, 4, 5]])
+def test_a_jacobian_that_is_too_large_to_hold_has_the_same_numbers(monkeypatch, chosen):
+    monkeypatch.setattr(sys.modules["dfx.diagnostics.asymmetry"], "LARGEST", 0)
+    block = MATRIX[np.ix_(chosen, chosen)]
+    found = asymmetry(lambda x: x @ MATRIX.T, law.points(3, 6), coordinates=list(chosen))
+    expected = np.sum((block - block.T) ** 2), np.sum(block**2), 0, 0
+    np.testing.assert_allclose(found, np.tile(np.array(expected)[:, None], 3), rtol=1e-13)
 
 
 @pytest.mark.slow
@@ -116,7 +133,16 @@ def test_a_linear_field_turns_by_the_area_of_the_circle():
     np.testing.assert_allclose([first @ second, first @ first - 1], 0, atol=1e-14)
     loop = circle(law.points(1, 6)[0], 0.7, first, second, 16)
     expected = np.pi * 0.49 * second @ (MATRIX - MATRIX.T) @ first
-    np.testing.assert_allclose(circulation(linear, loop).value, expected, rtol=1e-12)
+    found = circulation(linear, loop)
+    np.testing.assert_allclose(found.value, expected, rtol=1e-12)
+    # Its bound is the integral of |B x| over the length, of which 16 steps leave some digits.
+    angle = 2 * np.pi * np.arange(4096) / 4096
+    points = law.points(1, 6) + 0.7 * (
+        np.outer(np.cos(angle), first) + np.outer(np.sin(angle), second)
+    )
+    size = 2 * np.pi * 0.7 * np.linalg.norm(points @ MATRIX.T, axis=1).mean()
+    np.testing.assert_allclose(found.size, size, rtol=1e-3)
+    np.testing.assert_allclose(found.normalised, expected / size, rtol=1e-3)
 
 
 def test_random_planes_have_the_mean_asymmetry():

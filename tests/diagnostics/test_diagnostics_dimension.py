@@ -85,16 +85,27 @@ def normal(*shape, seed=0):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("turn", [0.0, 0.5, 2.0])
 def test_the_flow_of_a_flat_gaussian_has_the_singular_values_of_its_closed_form(turn):
-    """sqrt(v_i(t) / v_i(1)), also with an exact gauge error: Y C_1 Y^T = C_t, C_1 nearly I."""
-    times, x = np.array([0.1, 0.01, 1e-3, 1e-4]), normal(2, 5)
-    flow = flow_jacobian(VP, gaussian(turn), x, times, rtol=1e-8, atol=1e-10)
+    """sqrt(v_i(t) / v_i(1)), also with an exact gauge error: Y C_1 Y^T = C_t, C_1 nearly I.
+
+    The table is that of linear VP at t = 0.1, 0.01, 1e-3, 1e-4: x / alpha is the same at the same
+    sigma / alpha on every schedule, here one whose alpha^2 + sigma^2 is not 1.
+    """
+    schedule, x, of_table = (
+        schedules.SubVP(),
+        normal(2, 5),
+        VP.at(np.array([0.1, 0.01, 1e-3, 1e-4])),
+    )
+    times = np.array([time_of(schedule, ratio) for ratio in of_table.sigma / of_table.alpha])
+    flow = flow_jacobian(schedule, gaussian(turn), x, times, rtol=1e-8, atol=1e-10)
     assert flow.matrix.shape == (4, 2, 5, 5) and flow.reached.all()
     singular = jnp.linalg.svd(flow.matrix, compute_uv=False)
     table = [[1, 0.653, 0.322], [1, 0.601, 0.0446], [1, 0.6001, 0.0105], [1, 0.6000, 0.00318]]
-    np.testing.assert_allclose(singular[:, 0, :3], table, rtol=2e-3)  # its digits
+    scaled = singular[:, 0, :3] * (of_table.alpha / schedule.at(times).alpha)[:, None]
+    np.testing.assert_allclose(scaled, table, rtol=2e-3)  # its digits
     for k, t in enumerate(times):
         start, end = (
-            VARIANCES * level.alpha**2 + level.sigma**2 for level in (VP.at(1.0), VP.at(t))
+            VARIANCES * level.alpha**2 + level.sigma**2
+            for level in (schedule.at(1.0), schedule.at(t))
         )
         exact = np.sqrt(end / start)
         # C_1 is the identity to alpha(1)^2 = 4e-5; without the gauge error nothing but steps.
@@ -119,6 +130,13 @@ def test_fixed_steps_have_the_order_of_their_method():
         errors.append(np.abs(flow.matrix[0, 0] - np.diag(np.sqrt(end / start))).max())
         assert flow.evaluations[0, 0] == 6 * num_steps + 1
     assert 4.5 < np.log2(errors[0] / errors[1]) < 6, errors  # order 5
+    # Of equal ratio in arctan(sigma / alpha): two steps are one to the geometric mean, and one on.
+    middle = float(np.tan(np.sqrt(np.arctan(5.0) * np.arctan(0.5))))
+    one, two = (
+        flow_jacobian(schedule, gaussian(), normal(1, 5), times, num_steps=num_steps).matrix[-1]
+        for times, num_steps in (([middle, 0.5], 1), ([0.5], 2))
+    )
+    np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.slow
@@ -228,6 +246,15 @@ def test_spectra_of_a_gaussian_are_their_closed_forms():
     v = VARIANCES + ratio  # of q_s: d + d log q_s / d log s = d + sum s^2 / v (x^2 / v - 1)
     expected = 5 + np.sum(ratio / v * (x**2 / v - 1), axis=1)
     np.testing.assert_allclose(dimension.flipd(VP, gaussian(), x, time), expected, rtol=1e-12)
+    # A time for each sample, and a mean term: the law of x_t lies around beta y.
+    times, y = np.array([0.1, 0.3, 0.6]), normal(3, 5, seed=1)
+    level = ALL[-1].at(times, 2)
+    ratio = level.sigma**2 / level.alpha**2
+    v = VARIANCES + ratio
+    expected = 5 + np.sum(ratio / v * (x**2 / v - 1), axis=1)
+    moved = lambda x, level: gaussian()(x - level.beta * y, level)  # noqa: E731
+    found = dimension.flipd(ALL[-1], moved, x, times, y=y)
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
 @pytest.mark.usefixtures("x64")

@@ -36,7 +36,7 @@ def residuals(schedule, x, t, potential=law.log_density, field=law.field, **opti
     )
 
 
-FAST = ("vp_linear", "edm", "rectified_linear")
+FAST = ("vp_linear", "rectified_linear")
 EACH = [
     pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)
     for name in SCHEDULES
@@ -51,7 +51,6 @@ def test_all_residuals_vanish_on_the_exact_law_of_every_schedule(name):
         np.testing.assert_allclose(value, 0, atol=1e-10)
 
 
-@pytest.mark.slow
 def test_a_mean_term_is_part_of_the_drift():
     """Also where y differs from sample to sample; without y the residual asks for it."""
     schedule, x, y = SCHEDULES["mean_reverting"], law.points(), law.points(seed=1)

@@ -62,6 +62,9 @@ def test_the_gauge_field_of_a_matrix_field_is_its_formula():
     expected = jnp.stack([slope[:, 1], -slope[:, 0]], 1) + a * jnp.stack([s[:, 1], -s[:, 0]], 1)
     found = call(GAUGES["matrix"], x)
     np.testing.assert_allclose(found, expected, rtol=1e-11)
+    # Of a constant matrix A s: for [[0, w], [-w, 0]] it is w (s_2, -s_1).
+    turned = 1.3 * jnp.stack([s[:, 1], -s[:, 0]], 1)
+    np.testing.assert_allclose(call(GAUGES["rotated"], x), turned, rtol=1e-11)
 
 
 def test_a_gradient_violates_the_condition_by_its_own_size():

@@ -57,19 +57,26 @@ def test_exact_values_and_both_sets_of_directions_are_those_of_dense_algebra():
         np.testing.assert_allclose(np.abs(np.diag(left @ u[:, :4])), 1, rtol=1e-10)
 
 
-@pytest.mark.slow
+look = functools.partial(
+    diagnostics.jacobian_svd, FIELD, level=LEVEL, rank=2, key=KEY, oversampling=3, iterations=2
+)
+
+
 def test_random_directions_find_the_leading_values_of_a_field_that_is_not_symmetric():
     """Rank 2 of values 1, 1/2, .. with m = 5 directions and q = 2 turns: values err by
     (s_6 / s_2)^(2 (2 q + 1)) = 16^-10, directions by its root, times factors of d; never above."""
-    look = functools.partial(diagnostics.jacobian_svd, FIELD, level=LEVEL, rank=2, key=KEY)
-    found = look(PICTURES, oversampling=3, iterations=2)
+    found = look(PICTURES)
     assert (found.values <= VALUES[:2] * (1 + 1e-12)).all()
     np.testing.assert_allclose(found.values, np.tile(VALUES[:2], (3, 1)), rtol=1e-9)
     for directions, turn in ((found.left, TURNS[0]), (found.right, TURNS[1])):
         overlaps = np.abs(np.reshape(directions, (3, 2, 12)) @ turn[:, :2])
         np.testing.assert_allclose(overlaps, np.tile(np.eye(2), (3, 1, 1)), atol=1e-4)
-    alone = look(PICTURES[:1], oversampling=3, iterations=2, at_once=1)
-    np.testing.assert_allclose(alone.right, found.right[:1], atol=1e-9)
+
+
+@pytest.mark.slow
+def test_random_directions_of_a_sample_are_the_same_in_every_batch():
+    alone = look(PICTURES[:1], at_once=1)
+    np.testing.assert_allclose(alone.right, look(PICTURES).right[:1], atol=1e-9)
 
 
 def test_a_mask_looks_at_a_part_of_the_output():
@@ -109,13 +116,8 @@ def test_the_rank_of_the_exact_denoiser_falls_from_all_dimensions_to_those_of_on
         assert (values[:, 14:] < 1e-12).all()  # never above the sum of the dimensions
 
 
-@pytest.mark.slow
-def test_ranks_of_known_values():
-    rank = diagnostics.effective_rank
-    equal = np.array([2.0, 2.0, 2.0, 0.0, 0.0])
-    for rule in ("norm", "energy", "stable", "participation", "entropy"):
-        np.testing.assert_allclose(rank(equal, rule=rule), 3, rtol=1e-6)
-    fall = np.array([1.0, 0.5, 0.25])
+def test_ranks_of_falling_values_are_those_of_their_formulas():
+    rank, fall = diagnostics.effective_rank, np.array([1.0, 0.5, 0.25])
     squares = 1 + 1 / 4 + 1 / 16
     np.testing.assert_allclose(rank(fall, rule="stable"), squares)
     np.testing.assert_allclose(
@@ -125,6 +127,16 @@ def test_ranks_of_known_values():
     np.testing.assert_allclose(rank(fall, rule="entropy"), np.exp(-(p * np.log(p)).sum()))
     # sqrt(1.25 / 1.3125) = 0.976 and 1.25 / 1.3125 = 0.952 lie on two sides of 0.97.
     assert rank(fall, 0.97) == 2 and rank(fall, 0.97, "energy") == 3
+    # sqrt(1 / 1.3125) = 0.873
+    assert rank(fall, 0.87) == 1 and rank(fall, 0.88) == 2
+
+
+@pytest.mark.slow
+def test_ranks_of_equal_values_are_their_number():
+    rank, fall = diagnostics.effective_rank, np.array([1.0, 0.5, 0.25])
+    equal = np.array([2.0, 2.0, 2.0, 0.0, 0.0])
+    for rule in ("norm", "energy", "stable", "participation", "entropy"):
+        np.testing.assert_allclose(rank(equal, rule=rule), 3, rtol=1e-6)
     many = np.stack([equal[:3], fall])
     np.testing.assert_array_equal(rank(many), [3, 3])
     # Rounding: in float32 three times one is no more than 1 - 1e-9 of it.

@@ -21,6 +21,11 @@ def test_missing_classes_are_named():
     np.testing.assert_array_equal(found.missing, [0, 2, 4])
     assert not found.all_present
     np.testing.assert_allclose(found.shares.estimate, [0, 1 / 3, 0, 2 / 3, 0])
+    # Of two classes seen of five: their entropy and 1 / 2n, below log 5 and above log 2.
+    plain = -(2 * math.log(2 / 3) + math.log(1 / 3)) / 3
+    assert found.entropy.value == pytest.approx(plain + 1 / 6) and plain + 1 / 6 > math.log(2)
+    half = metrics.class_histogram(np.array([3, 3, 1]), 5, level=0.5)
+    np.testing.assert_array_equal(half.shares, metrics.wilson(found.counts, 3, 0.5))
 
 
 def test_probabilities_count_by_the_most_probable_class_and_say_how_sure():
@@ -29,6 +34,7 @@ def test_probabilities_count_by_the_most_probable_class_and_say_how_sure():
     np.testing.assert_array_equal(found.counts, [2, 2, 0])
     assert found.sure.estimate == 3 / 4
     assert metrics.class_histogram(rows, sure_from=0.92).sure.estimate == 2 / 4
+    assert metrics.class_histogram(rows, level=0.5).sure == metrics.wilson(3, 4, 0.5)
 
 
 def test_entropy_is_unbiased_to_first_order_and_its_error_is_its_spread():

@@ -108,6 +108,22 @@ def test_a_sampled_reference_adds_its_own_bias_and_error():
     assert abs(np.mean(limits)) < 4 * np.std(limits) / np.sqrt(40)
 
 
+def test_limit_and_error_are_those_of_the_distances_without_one_group():
+    """P_g = G F - (G - 1) F_g: their mean, and sd / sqrt(G); a sampled reference adds its own."""
+    x, y = RNG.normal(size=(2, 40, 3)) * [[[1]], [[2]]]
+    whole, count = metrics.frechet(x, y), 4
+    rows = [np.arange(40) % count != g for g in range(count)]
+    of_x = count * whole - (count - 1) * np.array([metrics.frechet(x[r], y) for r in rows])
+    of_y = count * whole - (count - 1) * np.array([metrics.frechet(x, y[r]) for r in rows])
+    groups, others = moments.split(x, count), moments.split(y, count)
+    one = metrics.frechet_estimate(groups, moments.moments(y))
+    np.testing.assert_allclose(one.distance, (whole, of_x.std(ddof=1) / 2), rtol=1e-9)
+    np.testing.assert_allclose(one.limit, (of_x.mean(), of_x.std(ddof=1) / 2), rtol=1e-9)
+    both = metrics.frechet_estimate(groups, others).limit
+    error = np.hypot(of_x.std(ddof=1), of_y.std(ddof=1)) / 2
+    np.testing.assert_allclose(both, (of_x.mean() + of_y.mean() - whole, error), rtol=1e-9)
+
+
 def test_what_cannot_be_compared_is_an_error():
     groups = moments.split(RNG.normal(size=(20, D)), 2)
     other = moments.moments(np.zeros((3, D + 1)))

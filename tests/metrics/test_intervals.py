@@ -73,12 +73,20 @@ def test_bootstrap_resamples_rows_together():
     assert interval == (0, 0, 0)
 
 
-def test_bootstrap_of_a_vector_has_its_shape():
-    x = np.random.default_rng(3).normal(size=(100, 3))
-    interval = metrics.bootstrap(
-        jax.random.key(0), lambda a: a.mean(0), x, num_resamples=100, level=0.9
-    )
+def test_bootstrap_of_a_vector_has_the_quantiles_of_its_resamples():
+    x, seen = np.random.default_rng(3).normal(size=(100, 3)), []
+
+    def mean(a):
+        assert len(a) == 100
+        seen.append(a.mean(0))
+        return seen[-1]
+
+    interval = metrics.bootstrap(jax.random.key(0), mean, x, num_resamples=100, level=0.9)
     assert interval.low.shape == interval.high.shape == (3,)
+    *resamples, _ = seen  # and the sample itself
+    np.testing.assert_allclose(interval[1:], np.quantile(resamples, [0.05, 0.95], axis=0))
+    # Of n rows each is drawn Poisson(1) times: a resample varies by the sample's own sd / sqrt(n).
+    np.testing.assert_allclose(np.std(resamples, 0), x.std(0) / 10, rtol=4 / np.sqrt(200))
     assert np.all(interval.low < interval.estimate) and np.all(interval.estimate < interval.high)
 
 

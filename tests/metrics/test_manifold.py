@@ -68,6 +68,32 @@ def test_equal_laws_have_density_one_and_the_expected_coverage():
         assert (0.7 if name == "density" else 0.5) < ratio < 1.4, name
 
 
+@pytest.mark.parametrize("d", [3, 20])
+def test_values_and_errors_are_those_of_all_pairs(d):
+    """Few coordinates and many, unequal numbers: which balls hold which points, by hand."""
+    rng, k = np.random.default_rng(3), 4
+    data, samples = rng.normal(size=(30, d)), 1.0 + 0.8 * rng.normal(size=(50, d))
+
+    def within(points, centres):
+        own = np.linalg.norm(centres[:, None] - centres, axis=-1)
+        radii = np.sort(own, 1)[:, k]  # after itself
+        return np.linalg.norm(points[:, None] - centres, axis=-1) <= radii
+
+    def estimate(values):
+        return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+
+    inside, covered = within(samples, data), within(data, samples)
+    found = metrics.precision_recall(data, samples, k)
+    expected = estimate(inside.any(1)), estimate(covered.any(1))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    density, coverage = metrics.density_coverage(data, samples, k)
+    of_samples, of_data = estimate(inside.sum(1) / k), estimate(inside.sum(0) * 30 / 50 / k)
+    error = np.hypot(of_samples[1], of_data[1])
+    np.testing.assert_allclose(density, (of_samples[0], error), rtol=1e-12)
+    np.testing.assert_allclose(coverage, estimate(inside.any(0)), rtol=1e-12)
+    assert 0 < found.precision.value < 1 and 0 < coverage.value < 1
+
+
 def test_expected_coverage_has_its_limits():
     assert metrics.expected_coverage(10**7, 10**7, 4) == pytest.approx(1 - 2**-4, abs=1e-6)
     # One sample covers a ball if it is among the k nearest of n.

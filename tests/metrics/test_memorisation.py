@@ -62,6 +62,17 @@ def test_known_ratios_on_a_line():
     np.testing.assert_allclose(found.distance, [0.5, 1.5, 1], rtol=1e-6)
 
 
+def test_shares_are_counted_below_a_third_and_below_the_quantile_and_ties_half():
+    """Distances 1, 2, 3 and 8 among 2, 3, 4, 5, 6: of 20 pairs 5 + 4.5 + 3.5 are nearer."""
+    rows = np.zeros(5, int)
+    samples = metrics.Nearness(rows[:4], np.array([1.0, 2, 3, 8]), np.array([0.3, 0.34, 0.2, 0.9]))
+    held_out = metrics.Nearness(rows, np.arange(2.0, 7), np.array([0.3, 0.32, 0.4, 0.5, 0.6]))
+    judged = metrics.memorised(samples, held_out, rate=0.5)
+    assert (judged.share.estimate, judged.chance.estimate) == (2 / 4, 2 / 5)
+    assert judged.nearer.value == pytest.approx(13 / 20)
+    assert judged.below.estimate == 3 / 4  # the quantile is 4
+
+
 def test_the_error_of_nearer_is_its_spread():
     rng, values = np.random.default_rng(3), []
     for _ in range(300):

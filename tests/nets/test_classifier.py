@@ -9,11 +9,12 @@ from sklearn.datasets import load_digits
 
 from dfx import nets
 from dfx.errors import PersonError
+from dfx.nets.layers import Conv
 
 NET = nets.classifier((8, 8, 1), width=8, num_features=32)
 
 
-def test_logits_are_linear_in_the_features():
+def test_logits_are_linear_in_the_features_and_these_are_two_convolutions_and_a_layer():
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(NET.init, jax.random.key(0))
     params = jax.tree.map(lambda a: np.float32(0.3 * rng.standard_normal(a.shape)), shapes)
@@ -22,6 +23,11 @@ def test_logits_are_linear_in_the_features():
     assert features.shape == (3, 32) and logits.shape == (3, 10)
     expected = features @ params["outputs"]["kernel"] + params["outputs"]["bias"]
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    h = x
+    for name, width in (("conv1", 8), ("conv2", 16)):
+        h = jnp.maximum(Conv(width, stride=2).apply({"params": params[name]}, h), 0)
+    hidden = h.reshape(3, -1) @ params["hidden"]["kernel"] + params["hidden"]["bias"]
+    np.testing.assert_allclose(features, np.maximum(hidden, 0), rtol=1e-4, atol=1e-5)
 
 
 def test_28_by_28_pictures_end_in_7_by_7_places():

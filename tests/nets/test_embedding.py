@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dfx.errors import PersonError
-from dfx.nets.embedding import fourier, sinusoidal
+from dfx.nets.embedding import fourier, sinusoidal, sinusoidal_grid
 
 T = np.array([0.0, 1.0, 7.5, 999.0])
 
@@ -48,8 +48,18 @@ def test_fourier_frequencies_spread_as_a_half_normal():
     # Mean and mean square of |N(0, scale^2)|; midpoint quantiles miss a little of the tail.
     assert frequencies.mean() == pytest.approx(scale * np.sqrt(2 / np.pi), rel=2e-3)
     assert (frequencies**2).mean() == pytest.approx(scale**2, rel=1e-2)
+    usual = fourier(jnp.float32(small), width)  # 16, as in the source
+    np.testing.assert_array_equal(usual, fourier(jnp.float32(small), width, 16.0))
 
 
 def test_fourier_features_lie_on_unit_circles():
     features = fourier(jnp.linspace(-1, 1, 5), 6)
     np.testing.assert_allclose(features[:, :3] ** 2 + features[:, 3:] ** 2, 1, rtol=1e-5)
+
+
+def test_places_of_a_grid_are_waves_of_the_row_and_then_of_the_column():
+    """Eight features: sines, then cosines, at the frequencies 1 and 10000^(-1/2), twice."""
+    w, found = np.array([1, 1e-2]), sinusoidal_grid(2, 3, 8)
+    rows = [(i, j) for i in range(2) for j in range(3)]
+    expected = [[f(w * k) for k in place for f in (np.sin, np.cos)] for place in rows]
+    np.testing.assert_allclose(found, np.reshape(expected, (6, 8)), atol=1e-7)  # float32

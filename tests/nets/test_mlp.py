@@ -8,9 +8,9 @@ import pytest
 from dfx import nets
 
 
-def norm(h, p):
+def norm(h, p, epsilon=1e-5):
     mean, variance = h.mean(axis=-1, keepdims=True), h.var(axis=-1, keepdims=True)
-    return (h - mean) / np.sqrt(variance + 1e-5) * p["scale"] + p["bias"]
+    return (h - mean) / np.sqrt(variance + epsilon) * p["scale"] + p["bias"]
 
 
 def act(h):
@@ -128,14 +128,21 @@ def test_mlp_is_silu_layers_on_x_and_t_side_by_side():
     np.testing.assert_allclose(forward(net, params, x, t / 1000), expected, rtol=1e-12)
 
 
-def test_residual_mlp_with_zero_branches_is_linear_and_norm():
-    net = nets.residual_mlp(2, width=8, depth=2)
-    params = net.init(jax.random.key(0))
+@pytest.mark.usefixtures("x64")
+def test_residual_mlp_is_its_forward_pass_with_time_and_class_in_every_branch():
+    """h + W2 silu(W1 norm(h) + W silu(time + class)), with 3 of 3 classes for none."""
+    net = nets.residual_mlp(2, width=8, depth=2, num_classes=3)
+    silu = lambda h: h / (1 + np.exp(-h))  # noqa: E731
+    params, (x, t), cond = any_params(net, 0.6), inputs(2), np.arange(7) % 4
+    linear = lambda name, h, p=params: h @ p[name]["kernel"] + p[name]["bias"]  # noqa: E731
+    angles = t[:, None] * 10000.0 ** (-np.arange(4) / 3)
+    features = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    features = linear("outputs", silu(linear("inputs", features, params["time"])), params["time"])
+    features = silu(features + params["classes"]["table"]["embedding"][cond])
+    h = linear("inputs", x)
     for i in range(2):
-        params[f"linear2_{i}"] = jax.tree.map(jnp.zeros_like, params[f"linear2_{i}"])
-    x = jnp.asarray(inputs(2)[0], jnp.float32)
-    h = x @ params["inputs"]["kernel"]
-    h = (h - h.mean(1, keepdims=True)) / jnp.sqrt(h.var(1, keepdims=True) + 1e-6)
-    expected = h @ params["outputs"]["kernel"]
-    out = forward(net, params, x, np.zeros(7, np.float32))
-    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+        inner = linear(f"linear1_{i}", norm(h, params[f"norm_{i}"], 1e-6))
+        h = h + linear(f"linear2_{i}", silu(inner + linear(f"time_{i}", features)))
+    expected = linear("outputs", norm(h, params["norm"], 1e-6))
+    out = jax.jit(net.apply)(params, jnp.asarray(x), jnp.asarray(t), jnp.asarray(cond))
+    np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-10)

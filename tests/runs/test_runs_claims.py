@@ -13,6 +13,7 @@ from dfx.runs import (
     MissingRun,
     above,
     below,
+    exact,
     from_ratios,
     from_seeds,
     geometric_interval,
@@ -93,6 +94,16 @@ def test_the_interval_is_the_tabled_one():
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
     half = 4.3027 / 3**0.5
     np.testing.assert_allclose([mean, low, high], [2, 2 - half, 2 + half], atol=5e-5)
+    # At 95%, for the middle 90%, it is 2.9200; of logarithms the same.
+    half = 2.9200 / 3**0.5
+    np.testing.assert_allclose(mean_interval([1.0, 2.0, 3.0], 0.9), [2, 2 - half, 2 + half], 5e-5)
+    ends = geometric_interval(np.exp([1.0, 2.0, 3.0]), 0.9)
+    np.testing.assert_allclose(np.log(ends), [2, 2 - half, 2 + half], 5e-5)
+
+
+def test_a_number_without_sampling_error_is_its_own_interval():
+    plain = exact(0.5, id="1", paper="", statement="", paper_value="", rule=within(0.5, 0.6))
+    assert (plain.ours, plain.low, plain.high, plain.verdict) == (0.5, 0.5, 0.5, HOLDS)
 
 
 def test_a_ratio_and_its_inverse_have_inverse_intervals_above_zero():

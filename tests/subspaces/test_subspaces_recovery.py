@@ -43,7 +43,10 @@ def test_the_projection_distance_is_that_of_projections_and_of_sines():
     for other in (v[:, :1], padded):
         np.testing.assert_allclose(subspaces.projection_distance(u, other), dense, rtol=1e-12)
         np.testing.assert_allclose(subspaces.projection_distance(other, u), dense, rtol=1e-12)
-    assert subspaces.principal_angles(u, v[:, :1]).shape == (1,)
+    # Of a line and a larger subspace, in either order: the angle of its sine.
+    sine = np.linalg.norm(v[:, :1] - u @ u.T @ v[:, :1])
+    for pair in ((u, v[:, :1]), (v[:, :1], u)):
+        np.testing.assert_allclose(subspaces.principal_angles(*pair), [np.arcsin(sine)], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -63,11 +66,18 @@ def test_both_ways_of_matching_find_every_order():
 
 
 def test_the_match_has_the_least_sum_of_squared_distances():
-    """Lines at 0 and 29 degrees, found at 58 and 29: sines 0.85 + 0 against twice 0.48."""
-    line = lambda degrees: jnp.array([[math.cos(degrees)], [math.sin(degrees)]])  # noqa: E731
-    truth, found = (jnp.stack([line(math.radians(d)) for d in two]) for two in ((0, 29), (58, 29)))
-    for match in (subspaces.match, subspaces.match_by_permutations):
-        np.testing.assert_array_equal(match(found, truth), [1, 0])
+    """Lines at 0 and 29 degrees and upright; found upright, at 29 and at 58: sines 0.85 + 0 against
+    twice 0.48, in an order that is not its own inverse."""
+    line = lambda a: [[math.cos(math.radians(a))], [math.sin(math.radians(a))], [0]]  # noqa: E731
+    up = [[0], [0], [1]]
+    truth, found = jnp.array([line(0), line(29), up]), jnp.array([up, line(29), line(58)])
+    for match in (subspaces.match, jax.jit(subspaces.match_by_permutations)):
+        np.testing.assert_array_equal(match(found, truth), [1, 2, 0])
+    off, judge = math.sqrt(2) * math.sin(math.radians(29)), jax.jit(subspaces.recovery)
+    for tolerance, recovered in ((0.99 * off, False), (1.01 * off, True)):
+        judged = judge(found, truth, tolerance)
+        np.testing.assert_allclose(judged.errors, [off, off, 0], atol=1e-12)
+        assert judged.recovered == recovered
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from dfx import subspaces, targets
 from dfx.errors import PersonError
+from dfx.subspaces import solver
 
 N = 48
 KEY = jax.random.key(0)
@@ -128,24 +129,36 @@ def test_padded_points_change_nothing():
     np.testing.assert_allclose(found.objective[0], np.sum(np.square(kept)), rtol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_the_answer_is_a_fixed_point_with_the_objective_of_its_bases_and_labels():
-    """More points than coordinates and fewer, unequal dimensions, noise, and any kind of start."""
+@pytest.mark.parametrize("starts", ["points", pytest.param("uniform", marks=pytest.mark.slow)])
+def test_the_answer_is_a_fixed_point_with_the_objective_of_its_bases_and_labels(starts):
+    """More points than coordinates or fewer, unequal dimensions, noise, and any kind of start."""
     points = planes(2, (3, 2), 30, 0.2)[1]
-    for x, starts in ((points[:30], "uniform"), (points[:, :12], "points")):
-        found = subspaces.k_subspaces(KEY, x, (3, 2), restarts=4, starts=starts)
-        bases, labels = np.asarray(found.bases), np.asarray(found.labels)
-        energies = ((x @ bases) ** 2).sum(2)
-        np.testing.assert_array_equal(labels, energies.argmax(0))
-        np.testing.assert_allclose(found.objective, energies.max(0).sum(), rtol=1e-12)
-        np.testing.assert_allclose(found.objective, found.objectives.max(), rtol=1e-14)
-        gram = np.einsum("kir,kis->krs", bases, bases)
-        np.testing.assert_allclose(gram, [np.eye(3), np.diag([1, 1, 0])], atol=1e-13)
-        for k, d in enumerate((3, 2)):
-            plane = np.linalg.svd(x[labels == k])[2][:d].T
-            projection = bases[k] @ bases[k].T
-            np.testing.assert_allclose(projection, plane @ plane.T, atol=1e-10)
+    x = points[:30] if starts == "uniform" else points[:, :12]
+    found = subspaces.k_subspaces(KEY, x, (3, 2), restarts=4, starts=starts)
+    bases, labels = np.asarray(found.bases), np.asarray(found.labels)
+    energies = ((x @ bases) ** 2).sum(2)
+    np.testing.assert_array_equal(labels, energies.argmax(0))
+    np.testing.assert_allclose(found.objective, energies.max(0).sum(), rtol=1e-12)
+    np.testing.assert_allclose(found.objective, found.objectives.max(), rtol=1e-14)
+    gram = np.einsum("kir,kis->krs", bases, bases)
+    np.testing.assert_allclose(gram, [np.eye(3), np.diag([1, 1, 0])], atol=1e-13)
+    for k, d in enumerate((3, 2)):
+        plane = np.linalg.svd(x[labels == k])[2][:d].T
+        projection = bases[k] @ bases[k].T
+        np.testing.assert_allclose(projection, plane @ plane.T, atol=1e-10)
+
+
+def test_lines_through_points_are_drawn_in_proportion_to_energy():
+    """|x|^2 of 1, 4, 9 and 0: the first line in 4,000 draws, each share to 4 standard errors."""
+    x = jnp.asarray(np.diag([1.0, 2.0, 3.0, 0.0]), jnp.float32)
+    draw = jax.jit(jax.vmap(lambda key: solver.STARTS["points"](key, x, (1, 2))))
+    lines = np.asarray(draw(jax.random.split(KEY, 4000)))
+    np.testing.assert_allclose((lines**2).sum(2), np.tile([1.0, 0], (4000, 2, 1)), rtol=1e-6)
+    p = np.array([1, 4, 9, 0]) / 14
+    shares = np.abs(lines[:, 0, :, 0]).mean(0)
+    assert (np.abs(shares - p) <= 4 * np.sqrt(p * (1 - p) / 4000) + 1e-9).all()
+    assert (lines[:, 0] != lines[:, 1]).any((1, 2)).all()  # no point twice
 
 
 def test_bad_input_is_said_in_one_line():

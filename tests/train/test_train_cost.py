@@ -10,6 +10,7 @@ import pytest
 
 from dfx import train
 from dfx.errors import PersonError
+from dfx.train import cost
 
 N, K, M = 32, 48, 64
 
@@ -32,6 +33,24 @@ def test_batched_product_counts_every_one_of_the_batch():
     assert products == 5 * 2 * N * K * M
 
 
+def test_product_over_several_axes_counts_every_one_of_them():
+    a, b = jnp.ones((3, 4, 5)), jnp.ones((5, 4, 7))
+    both = lambda a, b: jnp.einsum("ijk,kjl->il", a, b)  # noqa: E731
+    assert train.product_flop(both, a, b) == 2 * 3 * 7 * (4 * 5)
+
+
+def test_convolution_of_any_layout_and_in_groups_sees_the_inputs_of_its_group():
+    """2 x 5 x 5 places of 6 outputs; 3 x 3 taps on 8 inputs, or on 4 of them."""
+    x = jnp.ones((2, 8, 5, 5))
+    dims = ("NCHW", "OIHW", "NCHW")
+    for groups in (1, 2):
+        conv = lambda w, x, g=groups: jax.lax.conv_general_dilated(  # noqa: E731
+            x, w, (1, 1), "SAME", dimension_numbers=dims, feature_group_count=g
+        )
+        expected = 2 * (2 * 5 * 5 * 6) * (3 * 3 * 8 // groups)
+        assert train.product_flop(conv, jnp.ones((6, 8 // groups, 3, 3)), x) == expected
+
+
 def scanned(w, x):
     return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=7)[0].sum()
 
@@ -40,7 +59,7 @@ def test_loop_counts_as_often_as_it_runs():
     square = jnp.ones((N, N))
     once = 2 * N**3
     assert train.product_flop(scanned, square, square) == 7 * once
-    branches = lambda w: jax.lax.cond(w.sum() > 0, lambda w: w @ w @ w, lambda w: w, w)  # noqa: E731
+    branches = lambda w: jax.lax.cond(w.sum() > 0, lambda w: w @ w @ w, lambda w: w @ w, w)  # noqa: E731
     assert train.product_flop(branches, square) == 2 * once
     again = jax.grad(lambda w: jnp.sum(jax.checkpoint(lambda w: jnp.sin(w @ w) @ w)(w)))
     assert train.product_flop(again, square) == 7 * once  # of these one is remat's
@@ -110,6 +129,7 @@ def test_meter_refuses_numbers_that_say_nothing(settings, message):
         ("NVIDIA A100-SXM4-80GB", 312),
         ("NVIDIA H100 80GB HBM3", 989),
         ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
         ("NVIDIA H200", 989),
         ("TPU v4", 275),
         ("TPU v5 lite", 197),
@@ -131,6 +151,12 @@ def test_peak_of_an_unlisted_device_is_measured():
     assert how == "measured"
     # A core does at least a few FLOP a cycle, and no two cores do 100 TFLOP/s.
     assert 1e8 < found / jax.device_count() < 1e14
+
+
+def test_measured_peak_is_two_n_cubed_over_the_shortest_time(monkeypatch):
+    clock = iter([0.0, 0.5, 1.0, 1.25, 2.0, 3.0])
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert train.matmul_flops(16, repeats=3) == 2 * 16**3 / 0.25
 
 
 def test_memory_is_what_the_devices_say_or_what_the_process_had(monkeypatch):

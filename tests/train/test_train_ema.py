@@ -118,7 +118,7 @@ def test_step_averages_the_parameters_after_each_update():
         (lambda: ema.power(1.0, sigma_rel=0.1), "one of the two"),
         (lambda: ema.power(-0.5), "gamma -0.5"),
         (lambda: ema.power(np.nan), "gamma nan"),
-        (lambda: ema.power(sigma_rel=0.3), "sigma_rel 0.3"),
+        (lambda: ema.power(sigma_rel=0.2887), "sigma_rel 0.2887"),  # above 12^(-1/2) = 0.28868
         (lambda: ema.power(sigma_rel=0.0), "sigma_rel 0.0"),
     ],
 )
