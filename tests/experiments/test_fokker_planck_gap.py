@@ -236,7 +236,8 @@ def test_distances_keep_their_pairs_weights_and_seeds():
 
 
 def test_the_spatial_part_of_the_residual_and_its_rest_are_told_apart():
-    stage = {"variance": np.full((8, 5), 0.2), "mean_square": np.full((8, 5), 1.0)}
+    at_times = np.linspace(0.5, 1.5, 5)  # of mean 1
+    stage = {"variance": np.tile(0.2 * at_times, (8, 1)), "mean_square": np.tile(at_times, (8, 1))}
     run = Folder(measures_rings=stage)
     np.testing.assert_allclose(statistics.spatial_residual(run, "rings"), 0.2)
     np.testing.assert_allclose(statistics.constant_share(run, "rings"), 0.8)

@@ -143,6 +143,42 @@ def test_excess_is_measured_from_the_run_without_error_seed_by_seed():
     np.testing.assert_allclose(statistics.excess(run, "ode", statistics.GRADIENT), 1)
 
 
+def test_shares_and_roots_are_taken_point_by_point_and_seed_by_seed():
+    z = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 4.0]])  # points x seeds
+    parts = {"gradient": 3 * z, "remainder": z, "total": 4 * z}
+    fields_of = {"gap": np.arange(len(statistics.FIELDS) * 6.0).reshape(-1, 2, 3)}
+    run = Folder(mixture={"mean": 0.1 * z, "mean_error": 0 * z + 0.1}, net_split=parts,
+                 net_density=fields_of, evaluations={"w2": 5 * z, "floor": z})  # fmt: skip
+    np.testing.assert_allclose(statistics.root_mean_z(run, "mean"), np.sqrt([14 / 3, 8]))
+    np.testing.assert_allclose(statistics.gauge_shares(run), 0.25)
+    np.testing.assert_allclose(statistics.method_excess(run), 4 * z)
+    found = statistics.relative_entropies(run)
+    np.testing.assert_allclose([found[name] for name in statistics.FIELDS[:2]], [[1, 4], [7, 10]])
+    assert [statistics.middle(range(n)) for n in (1, 4, 5)] == [0, 2, 2]
+
+
+def test_exact_singular_values_of_the_plane_have_the_digits_of_the_derivation():
+    """t = 0.1: 1, 0.653, 0.322; 0.01: 1, 0.601, 0.0446."""
+    about = {"dims": np.array([5]), "times": np.array([0.1, 0.01])}
+    found = statistics.plane_values(Folder(dimension_laws=about), 5)
+    printed = [[1, 0.653, 0.322, 0.322, 0.322], [1, 0.601, 0.0446, 0.0446, 0.0446]]
+    np.testing.assert_allclose(found, printed, atol=6e-4)
+
+
+def test_size_of_an_error_is_the_square_of_its_weight_times_its_own():
+    """A gauge error of size 2 with the weight 3 at every time: 36 E|s|^2."""
+    error = perturbed.gauge_error(BED, 2.0)
+    found = perturbed.sizes(BED, {"gauge": (error, lambda level: 3.0)}, jax.random.key(0), [0.3], 8)
+    np.testing.assert_allclose(found["gauge"], 36 * found["score"], rtol=1e-4)  # float32
+
+
+def test_copies_of_the_truth_are_drawn_apart():
+    keys = jax.random.split(jax.random.key(4), 1)
+    one, same, other = (perturbed.truth(BED, keys, 4, (0.5,), copy) for copy in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).min() > 1e-6
+
+
 def test_counts_leave_out_missing_fields_and_the_coordinates_beyond_the_law():
     """Two laws x one seed x one time x three points: a plane in R^3, a circle in R^2."""
     values = np.full((2, 1, 1, 3, 3), np.nan)
@@ -249,9 +285,6 @@ def test_singular_values_of_the_plane_are_those_of_the_gaussian_law():
     law, times = manifolds.make("plane5"), np.array([0.1, 0.01])
     about = {"names": np.array(["plane5"]), "dims": np.array([5]), "times": times}
     expected = statistics.plane_values(Folder(dimension_laws=about), 5)
-    # Of the derivation: t = 0.1: 1, 0.653, 0.322; 0.01: 1, 0.601, 0.0446.
-    printed = [[1, 0.653, 0.322, 0.322, 0.322], [1, 0.601, 0.0446, 0.0446, 0.0446]]
-    np.testing.assert_allclose(expected, printed, atol=6e-4)
     x = jax.random.normal(jax.random.key(0), (3, 5))
     path = diagnostics.flow_jacobian(VP, law.exact, x, times, rtol=1e-4, atol=1e-5)
     found = dimension.singular_values(path.matrix)

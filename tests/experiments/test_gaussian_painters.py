@@ -271,7 +271,8 @@ def explained_folder():
 def test_advantage_is_positive_where_a_law_explains_more():
     run = explained_folder()
     np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 0.5), 1.0)
-    np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 2.1), -1.0)
+    # 1.1 is nearer to 2 than to 0.5 by its logarithm.
+    np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 1.1), -1.0)
     np.testing.assert_allclose(statistics.advantage(run, "gaussian", "delta", 0.5, 1), 0.0)
     np.testing.assert_allclose(statistics.levels_won(run, "gaussian", "delta", 0.1, 5).shares, 0.5)
     np.testing.assert_allclose(statistics.levels_won(run, "delta", "gaussian", 1, 5).shares, 1.0)
@@ -318,7 +319,28 @@ def test_slopes_and_rank_correlations_leave_out_what_is_missing():
     x = np.array([1.0, 2.0, 4.0, 8.0])
     assert statistics.log_slope(x, np.array([1.0, 4.0, np.nan, 64.0])) == pytest.approx(2.0)
     assert statistics.rank_correlation(x, np.array([1.0, 5.0, np.nan, 6.0])) == pytest.approx(1)
+    # 1 - 6 sum d^2 / (n (n^2 - 1)) with the ranks 3, 1, 4, 2 and 1, 3, 4, 2: d^2 = 4, 4, 0, 0.
+    shuffled, y = np.array([4.0, 1.0, 8.0, 2.0]), np.array([0.0, 5.0, 9.0, 1.0])
+    assert statistics.rank_correlation(shuffled, y) == pytest.approx(0.2)
     assert np.isnan(statistics.log_slope(x, np.full(4, np.nan)))
+
+
+def test_training_curves_are_explained_shares_and_losses_are_over_that_of_full_rank():
+    arrays = {"levels": np.array([0.5, 2.0]), "names": np.array(["gaussian", "delta"]),
+              "unexplained": np.arange(8.0).reshape(1, 2, 2, 2) / 10}  # fmt: skip
+    ranks = {"ranks": np.array([0, 10, 20, 100]), "floor": np.array([8.0, 6.0, 5.0, 4.0])}
+    run = Folder(explained_training=arrays, ranks=ranks)
+    np.testing.assert_allclose(statistics.along_training(run, "delta", 2.0), [[0.7, 0.3]])
+    assert statistics.loss_ratio(run, 0.12) == (10, 1.5)
+
+
+def test_modes_settle_where_they_are_half_grown():
+    """Grown by 1 / sqrt(1 + sigma^2 / lambda): at sqrt(3 lambda), the clean end left out."""
+    sigma = np.append(np.geomspace(80.0, 1e-3, 2001), 0.0)
+    grown = 1 / np.sqrt(1 + sigma[:, None] ** 2 / VARIANCE)
+    run = Folder(paths={"outlines": grown[None, None, None], "sigma": sigma})
+    found = statistics.settle_levels(run, 0)
+    np.testing.assert_allclose(found, [np.sqrt(3 * VARIANCE)], rtol=1e-4)
 
 
 def test_claims_on_authors_tables_are_made_for_their_pictures_alone():

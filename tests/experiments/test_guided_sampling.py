@@ -308,6 +308,34 @@ def test_distance_of_shifted_normal_laws_is_the_shift():
     np.testing.assert_allclose(both, (0.7, 0.0), atol=1e-4)
 
 
+def test_quantiles_on_uneven_places_are_those_of_the_density():
+    """Of the density 2 x on [0, 1]: F = x^2, to the square of the spacing."""
+    x = np.linspace(0, 1, 2001) ** 2
+    np.testing.assert_allclose(statistics.cumulative(x, 2 * x), x**2, atol=1e-6)
+    levels = np.array([0.09, 0.25, 0.81])
+    np.testing.assert_allclose(statistics.quantiles(x, 2 * x, levels), np.sqrt(levels), atol=1e-5)
+
+
+def test_distances_to_the_tilted_laws_are_read_weight_by_weight():
+    x, shifts = np.linspace(-9, 12, 4001), (0.0, 2.0)
+    samples = special.ndtri((np.arange(500) + 0.5) / 500)
+    run = Folder(
+        tilted={"x": x, "density": np.stack([normal_density(x, shift) for shift in shifts])},
+        ode={"z": Z, "ends": np.stack([Z, Z + 2.5])},
+        sde={"x": np.stack([samples, samples + 1.5])[:, None].repeat(3, 1)},
+        corrected={"x": np.stack([samples + 2, samples + 3])[:, None]},
+    )
+    run.config.tilt.weights, run.config.corrector.weight = (1.0, 4.0), 4.0
+    flow, of_samples, floor = statistics.tilted_distances(run)
+    np.testing.assert_allclose(flow, [0, 0.5], atol=1e-3)
+    np.testing.assert_allclose(of_samples, [[0] * 3, [0.5] * 3], atol=1e-3)
+    exact = statistics.sampling_floor(x, normal_density(x), 500)
+    np.testing.assert_allclose(floor, exact, rtol=1e-3)
+    of_corrected, alone = statistics.corrected_distances(run, "corrected")
+    np.testing.assert_allclose(of_corrected, [[0], [1]], atol=1e-3)
+    assert alone == pytest.approx(exact, rel=1e-3)
+
+
 def test_sampling_floor_is_the_mean_distance_of_exact_samples():
     x, n = np.linspace(0, 1, 2001), 400
     floor = statistics.sampling_floor(x, np.ones_like(x), n)
@@ -359,7 +387,7 @@ def test_round_trips_are_compared_at_the_nominal_and_at_the_effective_weight():
     run = Folder(
         round_trip={
             "free": row(1.0, 2.0),
-            "plus": row(5.0, 6.0),
+            "plus": row(5.0, 6.0) * np.array([0, 1, np.sqrt(2)]),  # of these the root mean square
             "matched": row(7.0, 4.0),
             "effective": np.array([[2.0, 6.0]]),
         }

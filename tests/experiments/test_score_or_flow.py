@@ -216,6 +216,31 @@ def test_distances_are_read_by_kind_and_size():
     assert statistics.w2(run, "twin", 0.5).tolist() == [4, 5]
 
 
+def test_means_over_levels_and_loops_are_geometric_and_root_mean_square():
+    np.testing.assert_allclose(statistics.over_levels(np.array([[1.0, 4.0], [2.0, 8.0]])), [2, 4])
+    loops = {"circulation": np.array([[[[3.0, -4.0]], [[0.0, 2.0]]]])}
+    found = statistics.circulation(Folder(free_loops=loops), "free")
+    np.testing.assert_allclose(found, np.sqrt([[[12.5], [2.0]]]))
+    gap = statistics.relative_gap(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+    assert gap == pytest.approx(0.5)  # of what is expected
+
+
+def test_joint_table_has_means_over_levels_and_shares_are_of_the_whole_square():
+    split = {"gradient": np.array([[3.0, 1.0]]), "remainder": np.array([[1.0, 3.0]])}
+    split["total"] = split["gradient"] + split["remainder"]
+    fields_of = {"error": np.array([[2.0, 6.0]]), "score_residual": np.array([[1.0, 5.0]])}
+    joint = {"kinds": np.array(["free", "conservative"]), "ode": np.array([[7.0], [8.0]])}
+    run = Folder(
+        projection=split, joint=joint, free_fields=fields_of, conservative_fields=fields_of
+    )
+    table = statistics.joint_table(run)
+    assert table["free"] == {"ode": [7], "score_residual": [3], "gradient": [2], "remainder": [2]}
+    assert table["conservative"] == {"ode": [8], "score_residual": [3], "gradient": [4]}
+    np.testing.assert_allclose(statistics.remainder_share(run), [[0.25, 0.75]])
+    rates_of = {"error_gauge": np.array([1.0]), "error": np.array([4.0])}
+    np.testing.assert_allclose(statistics.gauge_share(rates_of), [0.25])
+
+
 def test_euler_ratio_is_of_the_largest_size_over_none_at_the_fewest_steps():
     arrays = {
         "sizes": np.array([0.0, 1.0, 4.0]),

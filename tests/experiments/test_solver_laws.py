@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.orders import fit_order
 from analysis.solver_laws import statistics
@@ -177,6 +178,40 @@ def test_wrong_prior_is_forgotten_at_the_rate_of_the_closed_form(tau, name):
     np.testing.assert_allclose(exact.errors(end, PLANE)[0], limit, rtol=0.02)
 
 
+def test_wrong_mean_is_remembered_in_deviations_of_the_data():
+    """tau = 0: sqrt(v / (v + s^2)) of shift / sqrt(v); tau = 1 once more that factor."""
+    v, shift, level = np.array([0.25, 4.0]), np.array([1.0, 3.0]), 2.0
+    factor = np.sqrt(v / (v + level**2))
+    for tau, power in ((0.0, 1), (1.0, 2)):
+        found = statistics.remembered(v, shift, level, tau)
+        np.testing.assert_allclose(found, shift / np.sqrt(v) * factor**power, rtol=1e-12)
+
+
+def test_worst_solver_is_judged_by_the_number_of_solvers():
+    """Three solvers, two seeds with 2 degrees of freedom each: 3 exp(-x / 2) (1 + x / 2)."""
+    check = {"chi_square": np.array([[1.0, 2.0], [8.0, 6.0], [3.0, 3.0]]), "freedom": np.array(2)}
+    run = type("Run", (), {"arrays": staticmethod(lambda name: check)})
+    assert statistics.check_p_value(run) == pytest.approx(3 * np.exp(-7) * 8)
+
+
+def test_orders_are_fitted_to_the_last_steps_and_knobs_read_at_their_evaluations():
+    steps = np.array([5, 10, 20, 40])
+    errors = np.stack([steps**-1.0, steps**-2.0, steps**-3.0], 1)[None, None]
+    errors[:, :, 0] = 100.0  # too few steps
+    config = configs.get_config()
+    config.orders.fit = 3
+    config.mixtures.nfe, config.sweeps.nfe = (5, 10, 20), (5, 20)
+    values = {nfe: np.full((1, 2, len(sampling.STATISTICS)), nfe) for nfe in (5, 10, 20)}
+    for row in values.values():
+        row[..., sampling.STATISTICS.index("sliced")] *= 10
+    kept = {"orders": {"steps": steps, "errors": errors}, **{
+        f"grid_{nfe}": {"tau": row} for nfe, row in values.items()}}  # fmt: skip
+    run = type("Run", (), {"config": config, "arrays": staticmethod(kept.__getitem__)})
+    for kind in range(3):
+        assert statistics.weak_orders(run, kind)[0][0].value == pytest.approx(kind + 1)
+    np.testing.assert_array_equal(statistics.swept(run, "grid", "tau"), [[[50, 200]] * 2])
+
+
 def test_pulse_of_the_whole_path_leaves_what_its_closed_integral_says():
     """tau = 1: int (v + e^2) / (v + u) du / u = (1 + e^2 / v) log of the ratio of u / (v + u)."""
     v, low, high, end = 0.25, 0.2, 0.5, 0.05
@@ -251,6 +286,15 @@ def test_fitted_order_of_a_power_law_is_its_exponent():
     np.testing.assert_allclose(order, [1.5, 1.5, 1.5], atol=1e-7)
     bent = fit_order(steps, steps**-1.0 + steps**-2.0)
     assert bent.low < bent.value < bent.high and 1 < bent.value < 1.1
+
+
+def test_interval_of_an_order_is_that_of_the_straight_line():
+    """Student's t at 97.5 % with 3 degrees of freedom is 3.1824 (tables)."""
+    steps = np.array([10, 15, 40, 80, 100])
+    errors = steps**-1.3 * np.exp(np.array([0.1, -0.2, 0.05, 0.15, -0.1]))
+    found, line = fit_order(steps, errors), stats.linregress(np.log(steps), np.log(errors))
+    half = 3.1824 * line.stderr
+    np.testing.assert_allclose(found, [-line.slope, -line.slope - half, -line.slope + half], 1e-4)
 
 
 def test_best_is_the_smallest_of_those_named():

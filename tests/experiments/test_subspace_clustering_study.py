@@ -264,6 +264,15 @@ def test_the_score_line_of_a_collapse_in_n_over_d_is_flat():
     assert abs(line.slope) < 1e-9 and line.intercept == pytest.approx(np.log(10 * 20) / 2, abs=0.1)
 
 
+def test_means_and_ends_are_read_at_the_level_nearest_in_logarithms():
+    run = Folder(rank={"levels": np.array([0.5, 2.0]), "net": np.arange(8.0).reshape(2, 2, 2)})
+    np.testing.assert_allclose(statistics.rank_at(run, "net", 1.1), [4.5, 6.5])
+    assert statistics.interval(np.arange(1001.0)) == (25, 975)
+    run = Folder(map={"error": np.array([0.4, 0.6])})
+    run.config.tolerance = 0.5
+    assert statistics.found(run, "map").tolist() == [True, False]
+
+
 def test_recovery_at_an_angle_is_judged_in_units_of_its_sine():
     angles = np.array([5.0, 90.0])
     error = np.array([0.4, 0.4])[:, None, None]
