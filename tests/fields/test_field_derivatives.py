@@ -7,6 +7,7 @@ import pytest
 
 from dfx.errors import PersonError
 from dfx.fields import divergence, jacobian
+from dfx.fields.derivatives import slopes
 from dfx.fields.probes import draw_probes
 
 MATRIX = np.random.default_rng(0).normal(size=(4, 4))
@@ -83,6 +84,15 @@ def test_a_diagonal_jacobian_is_found_by_one_sign_probe():
     x = points()
     got = divergence(jnp.sin, x, jax.random.key(0))
     np.testing.assert_allclose(got, np.cos(x).sum(-1), rtol=1e-13)
+
+
+@pytest.mark.usefixtures("x64")
+def test_slopes_are_those_of_the_jacobian_however_many_at_once():
+    """J z for three directions at six points; points and directions are told apart."""
+    x, vectors = points(), jnp.asarray(np.random.default_rng(3).normal(size=(3, 1, 4)))
+    expected = np.einsum("nij,mj->nmi", jax.vmap(jax.jacfwd(curved))(x), vectors[:, 0])
+    for chunk in (2, 3):
+        np.testing.assert_allclose(slopes(curved, x, vectors, chunk), expected, rtol=1e-12)
 
 
 @pytest.mark.slow
