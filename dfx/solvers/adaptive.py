@@ -26,7 +26,7 @@ from dfx.errors import PersonError, choose
 from dfx.fields.field import as_pytree, denoiser
 from dfx.schedules.derived import t_of_log_snr
 from dfx.schedules.schedule import check_mean, expand
-from dfx.solvers.checks import as_points, check_level
+from dfx.solvers.checks import as_points, check_levels
 
 #: Name -> explicit Runge-Kutta method with an embedded error estimate, by its name in diffrax.
 METHODS = {"bosh3": "Bosh3", "dopri5": "Dopri5", "dopri8": "Dopri8", "tsit5": "Tsit5"}
@@ -180,9 +180,8 @@ def angles(schedule, field, start, end, last_noise):
     if not all(0 <= float(t) <= limit for t in times):
         raise PersonError(f"times {times[0]:g}, {times[1]:g}: must lie in [0, {limit:g}]")
     levels = [schedule.at(float(t)) for t in times]
-    for level in levels:
-        if level.sigma > 0:  # a clean end is looked at from `last_noise`
-            check_level(level, field)
+    # A clean end is looked at from `last_noise`.
+    check_levels([level for level in levels if level.sigma > 0], field)
     span = [max(math.atan2(lv.sigma, lv.alpha), math.atan(last_noise)) for lv in levels]
     if span[0] == span[1]:
         raise PersonError(f"times {times[0]:g}, {times[1]:g}: start and end are one noise level")

@@ -40,21 +40,17 @@ def check_arguments(tableau, x, key, inputs, noise) -> None:
         raise PersonError("this solver is stochastic: give a key, or noise")
 
 
-def check_levels(tableau, field) -> None:
-    """Raise PersonError if the field cannot be evaluated at a level of the tableau."""
-    for rows in (*tableau.phases, *tableau.tail):
-        check_level(rows.level, field)
-
-
-def check_level(level, field) -> None:
+def check_levels(levels, field) -> None:
     """Raise PersonError if the field holds a net or function without x0_hat at a known level.
 
     In the trace of a run `convert` cannot see it. A field that chooses by the level what it
     evaluates, an `Interval`, is not looked into.
     """
-    if isinstance(level, Level) and is_known(level):
-        for prediction in {f.prediction for f in _nets(field, Interval)} - {"x0"}:
-            check_regular(level, prediction, "x0")
+    kinds = {f.prediction for f in _nets(field, Interval)} - {"x0"}
+    for level in levels if kinds else ():
+        if isinstance(level, Level) and is_known(level):
+            for prediction in kinds:
+                check_regular(level, prediction, "x0")
 
 
 def check_block(block, field, x, noise) -> None:

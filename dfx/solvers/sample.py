@@ -85,7 +85,7 @@ def sample(
     """
     x, inputs = as_points(x), tuple(map(jnp.asarray, inputs))
     check_arguments(tableau, x, key, inputs, noise)
-    check_levels(tableau, field)
+    check_levels([rows.level for rows in (*tableau.phases, *tableau.tail)], field)
     check_block(block, field, x, noise)
     block = _block(field, x, noise) if block is None else block
     # A second copy of the field costs compile time, and in blocks its place in the cache.
