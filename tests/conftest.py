@@ -13,6 +13,13 @@ import jax
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: a file stays in one process, and at the end no other should
+    wait for it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def x64():
     """Run a whole test in float64."""
