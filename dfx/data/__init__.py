@@ -10,6 +10,7 @@ from dfx.data.batches import batch, indices, random_flip
 from dfx.data.dataset import REGISTRY, Dataset, load
 from dfx.data.feed import Batches, Feed
 from dfx.data.layout import DataError
+from dfx.data.named_arrays import read_named
 from dfx.data.npy_shards import NpyShards, npy_shards
 from dfx.data.permutation import Order, order
 from dfx.data.picture_folder import PictureFolder, picture_folder
@@ -49,6 +50,7 @@ __all__ = [
     "pack",
     "picture_folder",
     "random_flip",
+    "read_named",
     "read_statistics",
     "to_unit",
     "unpack",
