@@ -1,6 +1,6 @@
 """Networks as pairs of pure functions; see `dfx.nets.net` for what a net is."""
 
-from dfx.nets import energy
+from dfx.nets import energy, inception
 from dfx.nets.classifier import Classifier, classifier
 from dfx.nets.dit import dit
 from dfx.nets.edm_unet import edm_unet
@@ -31,6 +31,7 @@ __all__ = [
     "energy",
     "energy_mlp",
     "from_linen",
+    "inception",
     "low_rank",
     "make",
     "mlp",
