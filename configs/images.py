@@ -75,6 +75,9 @@ def _default() -> dict[str, Any]:
         ),
         # The classifier whose features and classes judge samples.
         judge=dict(num_steps=2000, width=16, num_features=128, sure=0.9),
+        # Files for the FID, which is left out without them: see `dfx.nets.inception` for the arrays
+        # of the weights. Relative names lie where the data lie.
+        inception=dict(weights="", reference=""),
     )  # fmt: skip
 
 
@@ -198,7 +201,9 @@ _RANGES = {
     "ema.sigma_rels": _WIDTHS, "ema.posthoc": _WIDTHS,
 }  # fmt: skip
 #: Checked by what uses them, or switches.
-_OTHERS = ("net", "mesh", "data.flip", "data.dequantise", "data.latents", "labels.use")
+_OTHERS = (
+    "net", "mesh", "data.flip", "data.dequantise", "data.latents", "labels.use", "inception",
+)  # fmt: skip
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -222,10 +227,12 @@ def validate(config: config_dict.ConfigDict) -> None:
 
 def fingerprint(config: config_dict.ConfigDict) -> str:
     """Return what the run reads from disk, "" for nothing."""
-    from dfx.runs.fingerprint import of_records, of_sets
-    from experiments.images import data
+    from dfx.runs.fingerprint import of_files, of_records, of_sets
+    from experiments.images import data, inception
 
     if config.data.kind == data.MEMORY:
-        return of_sets((config.data.name,), config.data.path)
-    splits = ("train", config.data.test_split)
-    return of_records(config.data.name, *(data.open_split(config, split) for split in splits))
+        pictures = of_sets((config.data.name,), config.data.path)
+    else:
+        splits = (data.open_split(config, split) for split in ("train", config.data.test_split))
+        pictures = of_records(config.data.name, *splits)
+    return ", ".join(filter(None, (pictures, of_files("inception", *inception.paths(config)))))

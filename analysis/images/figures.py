@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analysis import style
-from analysis.images.scores import Judged
+from analysis.images.scores import Judged, published
 from dfx import metrics
 from dfx.metrics.memorisation import CUT
 from dfx.runs import Record
@@ -31,6 +31,8 @@ def draw(run: Record, judged: Judged) -> None:
         figures |= {"distance": distance, "classes": classes}
     if "neighbours" in parts:
         figures["neighbours"] = neighbours
+    if "fid" in judged.last:
+        figures["fid"] = fid
     for name, make in figures.items():
         style.save(make(run, judged), run.figures, name)
 
@@ -111,6 +113,26 @@ def distance(run: Record, judged: Judged):
     axes[0, 1].set(xlabel="minutes of training", ylabel="share (dashed: real)")
     _legend_below(fig, *axes.flat)
     style.panel_labels(axes.flat)
+    return fig
+
+
+def fid(run: Record, judged: Judged):
+    """The FID at the number of samples drawn, beside the references' and the papers'."""
+    fig, axes = style.figure(1, 1, width=style.COLUMN * 1.4)
+    ax, found = axes[0, 0], judged.column("fid")
+    ax.errorbar(
+        judged.column("seconds") / 60, found[:, 0], 1.96 * found[:, 1], fmt="o-", markersize=3,
+        capsize=2, label="net",
+    )  # fmt: skip
+    for name, (label, color, dashes) in REFERENCES.items():
+        ax.axhline(judged.references[name]["fid"][0], color=color, linestyle=dashes, label=label)
+    for paper in published(run):
+        ax.axhline(paper.value, color=style.GREY, linestyle="--", linewidth=1)
+        ax.text(0.99, paper.value, f"paper, {paper.how}", color=style.GREY, fontsize=7, ha="right",
+                va="bottom", transform=ax.get_yaxis_transform())  # fmt: skip
+    count = int(judged.last["count"])
+    ax.set(xlabel="minutes of training", ylabel=f"FID of {count:,} samples", yscale="log")
+    _legend_below(fig, ax)
     return fig
 
 

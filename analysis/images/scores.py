@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dfx import recipes
 from dfx.runs import Record
 from dfx.runs.files import atomic
 
@@ -16,6 +18,7 @@ NAMED = {
 }  # fmt: skip
 COLUMNS = {
     "frechet": "Frechet distance", "frechet_limit": "its limit for many samples",
+    "fid": "FID", "fid_limit": "its limit for many samples",
     "precision": "precision", "recall": "recall", "density": "density", "coverage": "coverage",
     "loss_test": "held-out loss", "loss_train": "loss on training pictures",
     "bits": "bits per dimension",
@@ -48,6 +51,16 @@ def read_judged(run: Record) -> Judged:
     )
     stops = {step: run.arrays(f"judged_{step:08d}") for step in steps}
     return Judged(stops, {name: run.arrays(f"judged_{name}") for name in REFERENCES})
+
+
+def published(run: Record) -> tuple[recipes.Reached, ...]:
+    """Return the FIDs that the recipe's paper prints for the data of the run."""
+    name = run.config.data.name
+    return tuple(
+        found
+        for found in recipes.make(run.config.recipe).reached
+        if found.metric == "FID" and re.sub("[^a-z0-9]", "", found.data.lower()) == name
+    )
 
 
 def write(run: Record, judged: Judged) -> None:
@@ -84,6 +97,11 @@ def caption(run: Record, judged: Judged) -> str:
         text += (
             f" Features and classes are those of a classifier that the study trains: "
             f"{right.mean():.2%} right on {len(right):,} test pictures."
+        )
+    if config.inception.weights:
+        text += (
+            f" FID: the Frechet distance of Inception's features ({config.inception.weights}) to "
+            f"the statistics in {config.inception.reference}."
         )
     return text
 

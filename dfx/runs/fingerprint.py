@@ -7,6 +7,7 @@ keeps it as the setting `data.fingerprint`, so that a run does not go on with ot
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,16 @@ def of_sets(names: tuple[str, ...], path: str) -> str:
       DataError: a set is not where the path points, or torn.
     """
     return ", ".join(filter(None, (_of_set(name, path) for name in names)))
+
+
+def of_files(name: str, *paths: Path) -> str:
+    """Return the name and the start of a sha256 of the files, one after the other; "" for none."""
+    if not paths:
+        return ""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return f"{name} {digest.hexdigest()[:16]}"
 
 
 def _of_set(name: str, path: str) -> str:

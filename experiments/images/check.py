@@ -6,12 +6,14 @@ from dfx import recipes, train
 from dfx.errors import PersonError, choose
 from dfx.runs.checks import require
 from experiments.images import data
+from experiments.images.inception import open_inception
 from experiments.images.sampling import sampler
+from experiments.images.scores import GROUPS
 from experiments.images.training import make_averages, make_mesh, make_net, make_optimizer
 
 
 def check(config) -> None:
-    """Look at devices, recipe, sampler, averages, optimizer, data and net.
+    """Look at devices, recipe, sampler, averages, optimizer, data, Inception and net.
 
     Raises:
       PersonError: the first thing that cannot be, in one line.
@@ -27,6 +29,7 @@ def check(config) -> None:
     make_optimizer(config)
     pictures = data.open_pictures(config, limit=config.evaluation.batch)
     _check_evaluation(config, pictures, mesh.size)
+    _check_inception(config, pictures)
     make_net(config, pictures.shape, pictures.num_classes)
 
 
@@ -37,6 +40,11 @@ def _check_evaluation(config, pictures: data.Pictures, devices: int) -> None:
     for name in ("samples", "held_out"):
         given, allowed = settings[name], f"multiples of evaluation.batch = {batch}"
         require(given % batch == 0, f"config.evaluation.{name}", given, allowed)
+    if "judge" in settings.parts or config.inception.weights:
+        allowed = f"{2 * GROUPS} or more, two a group of the jackknife"
+        require(
+            settings.samples >= 2 * GROUPS, "config.evaluation.samples", settings.samples, allowed
+        )
     if "loss" in settings.parts or config.ema.posthoc:
         least = min(len(pictures.train), len(pictures.test))
         allowed = f"at most the {least} pictures of a split"
@@ -50,4 +58,13 @@ def _check_evaluation(config, pictures: data.Pictures, devices: int) -> None:
         raise PersonError(
             f"setting config.evaluation.parts: 'judge' needs labels, and {config.data.name!r} has "
             "none"
+        )
+
+
+def _check_inception(config, pictures: data.Pictures) -> None:
+    """Its files are whole, and it can see the pictures."""
+    if open_inception(config) is not None and pictures.shape[-1] not in (1, 3):
+        raise PersonError(
+            f"setting config.inception.weights: pictures have {pictures.shape[-1]} channels, "
+            "allowed: 1 or 3"
         )

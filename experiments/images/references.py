@@ -61,7 +61,7 @@ def judge_references(config, run, parts: Parts, pictures: Pictures, jury: Jury, 
 
 def compares(config) -> bool:
     """Whether samples are compared with pictures of the set, and not only looked at."""
-    return bool({"judge", "neighbours"} & set(config.evaluation.parts))
+    return bool({"judge", "neighbours"} & set(config.evaluation.parts) or config.inception.weights)
 
 
 def fit_gaussian(x0: np.ndarray) -> targets.Mixture:

@@ -14,6 +14,7 @@ from dfx import data, metrics
 from dfx.moments import Moments, moments, split
 from experiments.images import data as images_data
 from experiments.images.data import Pictures
+from experiments.images.inception import Inception, open_inception
 from experiments.shared.judge import Judge, train_judge
 
 #: Most pictures of a split that are held for comparison: all of MNIST and of CIFAR-10.
@@ -25,7 +26,8 @@ class Jury(NamedTuple):
     """What pictures are compared with.
 
     train, test: pixels (n, h, w, c). judge: with `moments` and `features` of what it sees in all
-    training pictures and in some; None if samples are not judged.
+    training pictures and in some; None if samples are not judged. inception: None if its weights
+    are not at hand.
     """
 
     train: np.ndarray
@@ -33,13 +35,15 @@ class Jury(NamedTuple):
     judge: Judge | None
     moments: Moments | None
     features: np.ndarray | None
+    inception: Inception | None = None
 
 
 def call_jury(config, run, pictures: Pictures) -> Jury:
     """Return the jury; its judge is trained, or taken from the run folder."""
     sets = [images_data.some(r, HELD, config.seed) for r in (pictures.train, pictures.test)]
+    published = open_inception(config)
     if "judge" not in config.evaluation.parts:
-        return Jury(sets[0][0], sets[1][0], None, None, None)
+        return Jury(sets[0][0], sets[1][0], None, None, None, inception=published)
     settings, named = config.judge, config.data
     train_set, test_set = (
         data.Dataset(images, labels, named.name, named.num_classes) for images, labels in sets
@@ -50,7 +54,7 @@ def call_jury(config, run, pictures: Pictures) -> Jury:
     )  # fmt: skip
     features = judge.features(data.to_unit(train_set.images))
     some = features[chosen(config, len(features))]
-    return Jury(train_set.images, test_set.images, judge, moments(features), some)
+    return Jury(train_set.images, test_set.images, judge, moments(features), some, published)
 
 
 def chosen(config, count: int) -> np.ndarray:
@@ -62,8 +66,9 @@ def score(config, jury: Jury, pixels: np.ndarray) -> dict[str, Any]:
     """Return what is said of pictures (n, h, w, c) uint8.
 
     shown: the first of them. frechet, frechet_limit, precision, recall, density, coverage: values
-    with standard errors, (2,). probabilities: of the classes, (n, k). distance, ratio: to the
-    nearest training picture, and of it to the second, (n,); nearest: those of the shown.
+    with standard errors, (2,); fid, fid_limit: the same in Inception's features. probabilities: of
+    the classes, (n, k). distance, ratio: to the nearest training picture, and of it to the second,
+    (n,); nearest: those of the shown.
     """
     shown = pixels[: config.evaluation.shown]
     found: dict[str, Any] = {"shown": shown, "count": len(pixels)}
@@ -72,6 +77,10 @@ def score(config, jury: Jury, pixels: np.ndarray) -> dict[str, Any]:
         features = jury.judge.features(units)
         found |= {"probabilities": jury.judge.classify(units)}
         found |= _feature_scores(features, jury.moments, jury.features)
+    if jury.inception is not None:
+        seen = split(jury.inception.features(pixels), GROUPS)
+        fid = metrics.frechet_estimate(seen, jury.inception.reference)
+        found |= {"fid": np.array(fid.distance), "fid_limit": np.array(fid.limit)}
     if "neighbours" in config.evaluation.parts:
         near = metrics.nearness(pixels, jury.train)
         found |= {"distance": near.distance, "ratio": near.ratio}

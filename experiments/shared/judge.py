@@ -89,8 +89,8 @@ def _fit(run, net: nets.Classifier, params, key, source, num_steps: int):
 
 
 def _judge(net: nets.Classifier, params, right: np.ndarray) -> Judge:
-    classify, features = _compiled(net)
-    return Judge(_in_parts(classify, params), _in_parts(features, params), right)
+    classify, features = (in_parts(f, params, JUDGED_AT_ONCE) for f in _compiled(net))
+    return Judge(classify, features, right)
 
 
 @functools.cache
@@ -99,15 +99,16 @@ def _compiled(net: nets.Classifier) -> tuple[Callable, Callable]:
     return classify, jax.jit(net.features)
 
 
-def _in_parts(function: Callable, params) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function of pictures that looks at so many at once, the last part filled up."""
+def in_parts(function: Callable, params, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return function(params, pictures) as one of pictures, `size` at once, the last part filled
+    up."""
     params = jax.tree.map(jnp.asarray, params)
 
     def apply(x: np.ndarray) -> np.ndarray:
         found = []
-        for i in range(0, len(x), JUDGED_AT_ONCE):
-            part = x[i : i + JUDGED_AT_ONCE]
-            missing = min(JUDGED_AT_ONCE, len(x)) - len(part)
+        for i in range(0, len(x), size):
+            part = x[i : i + size]
+            missing = min(size, len(x)) - len(part)
             filled = np.concatenate([part, np.zeros((missing, *x.shape[1:]), x.dtype)])
             found.append(np.asarray(function(params, filled))[: len(part)])
         return np.concatenate(found)

@@ -13,7 +13,7 @@ from configs import images as configs
 from dfx import data, fields, nets, recipes, targets, train
 from dfx.errors import PersonError
 from dfx.runs.config import from_plain
-from experiments.images import check, references, scores, training
+from experiments.images import check, inception, references, scores, training
 from experiments.images import data as images_data
 from experiments.images import losses as images_losses
 from experiments.images.trainer import is_due, make_batches, next_end
@@ -248,6 +248,90 @@ def test_training_pictures_are_copies_and_lie_on_the_training_set(pictures):
     other = scores.score(config, jury, noise)
     assert other["frechet_limit"][0] > 100 * found["frechet_limit"][1]
     assert other["ratio"].min() > 0.5 and other["coverage"][0] < found["coverage"][0]
+
+
+@pytest.fixture(scope="module")
+def inception_files(tmp_path_factory):
+    """A folder with weights that are all 0, and reference statistics."""
+    folder = tmp_path_factory.mktemp("inception")
+    zeros = {
+        name: np.zeros(shape, np.float32) for name, shape in nets.inception.array_shapes().items()
+    }
+    np.savez_compressed(folder / "weights.npz", **zeros)
+    np.savez_compressed(folder / "reference.npz", mu=np.ones(2048), sigma=np.eye(2048))
+    np.savez(folder / "other.npz", mu=np.ones(64), sigma=np.eye(64))
+    return folder
+
+
+def with_inception(folder, weights="weights.npz", reference="reference.npz", **settings):
+    settings |= {"inception__weights": weights, "inception__reference": reference}
+    return changed(data__path=str(folder), **settings)
+
+
+def test_inception_is_read_from_where_the_data_lie_or_from_anywhere(
+    inception_files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(inception, "AT_ONCE", 2)
+    assert inception.open_inception(changed()) is None
+    found = inception.open_inception(with_inception(inception_files))
+    np.testing.assert_array_equal(found.reference.covariance(ddof=1), np.eye(2048))
+    # Weights of 0 see nothing; more pictures than are looked at at once.
+    seen = found.features(np.full((3, 8, 8, 1), 9, np.uint8))
+    np.testing.assert_array_equal(seen, np.zeros((3, 2048)))
+    names = (str(inception_files / name) for name in ("weights.npz", "reference.npz"))
+    away = with_inception(tmp_path, *names)
+    assert inception.paths(away) == inception.paths(with_inception(inception_files))
+
+
+def test_a_run_is_one_of_its_inception_files(inception_files):
+    first, other = with_inception(inception_files), with_inception(inception_files, "other.npz")
+    assert configs.fingerprint(first) != configs.fingerprint(other)
+    assert configs.fingerprint(first).startswith("inception ")  # the digits need no file
+    assert configs.fingerprint(changed()) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"reference": ""}, "config.inception.reference = '': allowed are both or neither"),
+        ({"weights": "gone.npz"}, "gone.npz: cannot be read"),
+        ({"weights": "other.npz"}, "no weights"),
+        ({"reference": "other.npz"}, "statistics of 64 features, allowed: 2048"),
+        ({"data__latents": True, "evaluation__parts": ("samples",)}, "needs pixels"),
+        ({"evaluation__batch": 8, "evaluation__samples": 8}, "samples: given 8, allowed: 16 or"),
+    ],
+)
+def test_inception_that_cannot_be_used_is_refused_in_one_line(inception_files, settings, line):
+    with pytest.raises(PersonError) as error:
+        configs.validate(with_inception(inception_files, **settings))
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_fid_is_the_distance_of_inceptions_features_to_the_reference(pictures):
+    pixels, config = pictures.train.take(np.arange(1024))[0], changed()
+    judged = fake_jury(pixels)
+    reference = scores.moments(judged.judge.features(data.to_unit(pixels)))
+    sees = inception.Inception(lambda x: judged.judge.features(data.to_unit(x)), reference)
+    found = scores.score(config, judged._replace(judge=None, inception=sees), pixels[:512])
+    both = scores.score(config, judged._replace(moments=reference, inception=sees), pixels[:512])
+    for name in ("", "_limit"):
+        np.testing.assert_array_equal(found[f"fid{name}"], both[f"frechet{name}"])
+    assert "frechet" not in found and found["fid"].shape == (2,)
+
+
+def test_fids_stand_beside_those_that_the_paper_prints():
+    def found(size, value, **settings):
+        run = types.SimpleNamespace(config=changed(size, **settings))
+        judged = types.SimpleNamespace(last={"fid": np.array([value, 0.01]), "count": 50_000})
+        judged.references = {"gaussian": {"fid": np.array([100.0, 1.0])}}
+        return claims.fid_claims(run, judged)
+
+    ours, plain, conditional = found("cifar10_edm", 2.0)
+    assert (ours.ours, ours.verdict) == (0.02, "holds")
+    assert (plain.paper_value, plain.ours, plain.verdict) == ("1.97", 2.0, "holds")
+    assert (conditional.paper_value, conditional.verdict) == ("1.79", "fails")
+    assert found("cifar10_edm", 2.07)[1].verdict == "undecided"  # 1.05 times 1.97 is within it
+    assert len(found("imagenet64_edm", 2.0)) == 2 and len(found("digits_smoke", 2.0)) == 1
 
 
 def test_copies_are_counted_beyond_those_among_real_pictures():

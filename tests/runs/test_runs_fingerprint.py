@@ -8,7 +8,7 @@ import pytest
 import configs
 from dfx.data import HostArrays
 from dfx.runs import config_hash, load
-from dfx.runs.fingerprint import ROWS, of_records, of_sets
+from dfx.runs.fingerprint import ROWS, of_files, of_records, of_sets
 
 
 def write_mnist(folder, seed):
@@ -50,6 +50,15 @@ def test_sets_are_told_by_their_pictures_and_those_without_files_by_nothing(fold
     one, copy, other = (of_sets(("digits", "mnist"), folder) for folder in folders)
     assert one == copy != other and one.startswith("mnist ")
     assert of_sets(("digits",), folders[0]) == of_sets((), folders[0]) == ""
+
+
+def test_files_are_told_by_their_bytes_and_order(tmp_path):
+    one, two, copy = (tmp_path / name for name in ("one", "two", "copy"))
+    for path, content in ((one, b"a"), (two, b"b"), (copy, b"a")):
+        path.write_bytes(content)
+    assert of_files("x", one, two) == of_files("x", copy, two) != of_files("x", two, one)
+    assert of_files("x", one, two) != of_files("x", one, copy) and of_files("x") == ""
+    assert of_files("x", one).startswith("x ")
 
 
 #: Settings with which the smoke size of each study that reads data reads MNIST.
