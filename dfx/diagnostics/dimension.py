@@ -27,6 +27,7 @@ import numpy as np
 from dfx.errors import PersonError, choose
 from dfx.fields import denoiser, divergence
 from dfx.fields.field import as_pytree
+from dfx.schedules.schedule import check_mean, is_known
 
 #: Rule -> (values, the next ones, smallest positive number) -> the sizes of the gaps.
 GAPS: dict[str, Callable] = {
@@ -174,9 +175,8 @@ def _place(x0, level, y):
 
 def _level(schedule, time, x0, y):
     level = schedule.at(time, x0.ndim)
-    if y is None and not isinstance(level.beta, jax.core.Tracer) and np.any(level.beta):
-        raise PersonError("this schedule has a mean term (beta is not 0): give y")
+    check_mean(level.beta, y, "the estimate")
     values = level.alpha, level.sigma
-    if not any(isinstance(value, jax.core.Tracer) for value in values) and np.min(values) <= 0:
+    if is_known(values) and np.min(values) <= 0:
         raise PersonError(f"time = {time}: needs data and noise, alpha and sigma above 0")
     return level.astype(x0.dtype)

@@ -18,7 +18,7 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.fields.field import as_pytree
-from dfx.schedules.schedule import check_mean
+from dfx.schedules.schedule import check_endpoint
 from dfx.solvers.adaptive import (
     LAST_NOISE,
     Plan,
@@ -104,7 +104,7 @@ def flow_jacobian(
         raise PersonError(f"times {stops[1:]} must go one way from the start, and be at least one")
     if directions is None:
         directions = jnp.eye(x[0].size, dtype=x.dtype).reshape(-1, *x.shape[1:])
-    check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
+    check_endpoint(schedule, y, "the flow")
     shared = (schedule, as_pytree(field), y)
     plan = Plan(method, max_steps if num_steps is None else max(max_steps, num_steps + 1))
     walk = functools.partial(_walk, shared, x, spans, (rtol, atol), num_steps, plan)

@@ -169,12 +169,13 @@ def denoiser(output):
 
 
 def net_time(t, x):
-    """Return t as nets get it: shape (n,), or (n, T) if t varies over the first sample axis.
+    """Return t as nets get it: shape (n,), or (n, T) if t varies over the first sample axis; in the
+    dtype of x, float32 at least: half precision would make neighbouring times one.
 
     >>> net_time(0.5, np.zeros((3, 2), np.float32)).shape
     (3,)
     """
-    t = jnp.asarray(t, jnp.result_type(x))
+    t = jnp.asarray(t, jnp.promote_types(jnp.result_type(x), jnp.float32))
     t = t.reshape((1,) * (x.ndim - t.ndim) + t.shape)
     while t.ndim > 1 and t.shape[-1] == 1:
         t = t[..., 0]

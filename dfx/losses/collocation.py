@@ -16,7 +16,7 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.losses import times
 from dfx.schedules import Schedule, marginal_sample
-from dfx.schedules.schedule import check_mean
+from dfx.schedules.schedule import check_endpoint
 
 
 def beta(schedule: Schedule, start: float = 0.0, end: float | None = None, power: float = 2.0):
@@ -94,12 +94,11 @@ class Collocation:
         if isinstance(draw_times, str):
             is_beta = draw_times == "beta"
             draw_times = beta(schedule) if is_beta else times.make(draw_times, schedule)
-        end = schedule.at(schedule.end_time)
         if self.num_points is not None and self.num_points < 1:
             raise PersonError(f"num_points = {self.num_points}: at least 1 is needed")
 
         def draw(key, x0, cond, y):
-            check_mean(end.beta, y, "the loss")
+            check_endpoint(schedule, y, "the loss")
             key_t, key_x = jax.random.split(key)
             n = len(x0) if self.num_points is None else self.num_points
             index = jnp.arange(n) % len(x0)

@@ -20,7 +20,7 @@ from dfx.fields import net_time, pair
 from dfx.losses import times
 from dfx.losses import weighting as weightings
 from dfx.schedules import Level, Schedule, marginal_sample, marginal_velocity
-from dfx.schedules.schedule import check_mean
+from dfx.schedules.schedule import check_endpoint
 
 
 def denoising(
@@ -112,7 +112,7 @@ def _squared_errors(net, schedule, prediction, weighting, time):
     pair(prediction, end)  # an unknown prediction stops here, before anything is compiled
 
     def errors(params, x0, eps, t, cond, y):
-        check_mean(end.beta, y, "the loss")
+        check_endpoint(schedule, y, "the loss")
         level = schedule.at(t, x0.ndim)
         x = marginal_sample(x0, eps, level, y)
         seen = net_time(level.t if time is None else time(level), x)

@@ -104,6 +104,11 @@ class Schedule:
     """
 
     @property
+    def has_mean(self) -> bool:
+        """Whether there is a mean term: whether the class has a `beta` of its own."""
+        return type(self).beta is not Schedule.beta
+
+    @property
     def end_time(self):
         """The time of the noise; t runs over [0, end_time]."""
         return 1.0
@@ -207,6 +212,12 @@ def check_mean(beta, y, where: str) -> None:
     """Raise PersonError if y is None, but beta (or its derivative) is known not to be 0."""
     if y is None and is_known(beta) and np.any(np.abs(np.asarray(beta)) > 0):
         raise PersonError(f"this schedule has a mean term (beta is not 0): give y to {where}")
+
+
+def check_endpoint(schedule, y, where: str) -> None:
+    """Raise PersonError if the schedule has a mean term and y is None."""
+    if y is None and schedule.has_mean:
+        raise PersonError(f"{schedule!r} has a mean term: give y to {where}")
 
 
 def _holds_jax(tree) -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 from dfx.errors import PersonError, choose
 from dfx.fields.field import as_pytree, denoiser
 from dfx.schedules.derived import t_of_log_snr
-from dfx.schedules.schedule import check_mean, expand
+from dfx.schedules.schedule import check_endpoint, expand
 from dfx.solvers.checks import as_points, check_levels
 
 #: Name -> explicit Runge-Kutta method with an embedded error estimate, by its name in diffrax.
@@ -111,7 +111,7 @@ def sample_adaptive(
     appendix D (the angle).
     """
     check_options(rtol, atol, method, last_noise)
-    check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
+    check_endpoint(schedule, y, "the flow")
     x, (span, clean) = as_points(x), angles(schedule, field, start, end, last_noise)
     shared = (schedule, as_pytree(field), y)
     plan = Plan(method, max_steps)

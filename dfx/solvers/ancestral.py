@@ -47,8 +47,8 @@ def reverse_diffusion(schedule, grid) -> Tableau:
     On variance-preserving schedules a = sqrt(1 - beta), on exploding ones a = 1: the two cases of
     the source. Ito, weak order 1, and strong order 1 as its noise is additive; one evaluation a
     step, one lane. A last step to sigma = 0 returns x0_hat, without noise; on exploding schedules
-    that is the formula, elsewhere it differs from it by beta^2. `ddpm` with the large variance has
-    the factor 1 / a in place of 2 - a, and is exact for a constant denoiser.
+    that is the formula, elsewhere the formula adds (1 - a) (x_s - x0_hat). `ddpm` with the large
+    variance has the factor 1 / a in place of 2 - a, and is exact for a constant denoiser.
 
     Args:
       schedule, grid: as in `record`; tokens may have their own times. sigma / alpha must stay below

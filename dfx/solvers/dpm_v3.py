@@ -11,7 +11,7 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.fields.field import as_prediction
 from dfx.schedules.derived import t_of_log_snr
-from dfx.schedules.schedule import Schedule, is_known
+from dfx.schedules.schedule import is_known
 from dfx.solvers.phi import correction, ddim_step, order_of_step
 from dfx.solvers.steps import check_single, ends_clean, namespace, pairs, record
 from dfx.solvers.tableau import Tableau
@@ -47,8 +47,8 @@ def model_statistics(field, schedule, x0, key, half_log_snr) -> ModelStatistics:
     At every level the same noise and the same random signs (Hutchinson) are used, so that l is
     smooth in lambda and needs no filter before its derivative is taken by differences. l is exact
     where the Jacobian is diagonal and the same for all x; otherwise all three have Monte Carlo
-    errors. Where f does not vary over the samples s is 0. Cost: three Jacobian products a level and
-    sample.
+    errors. Where f does not vary over the samples s is 0. Cost: two Jacobian products and one
+    evaluation a level and sample.
 
     Args:
       field: (x, level) -> x0_hat, differentiable in x and in the entries of the level.
@@ -63,7 +63,7 @@ def model_statistics(field, schedule, x0, key, half_log_snr) -> ModelStatistics:
     Source: Zheng et al. 2023 (DPM-Solver-v3), section 3; there with other noise at each level and
     a moving average of l'.
     """
-    if type(schedule).beta is not Schedule.beta:
+    if schedule.has_mean:
         raise PersonError("model statistics need a schedule without a mean term")
     lambdas = _checked_table(half_log_snr, 3)
     x0, times = jnp.asarray(x0), t_of_log_snr(schedule, 2 * lambdas)
@@ -144,7 +144,7 @@ def dpm_solver_v3(
     check_single(levels, "dpm_solver_v3")
     steps, clean = pairs(levels), ends_clean(levels)
     table = _Table(_statistics(statistics, levels[: -1 if clean else None]), namespace(levels))
-    ones = r.input(1 + (type(schedule).beta is not Schedule.beta)) if table.has_constant else 0
+    ones = r.input(1 + schedule.has_mean) if table.has_constant else 0
     past: list = []  # half log-SNR and f, the newest first
     point, correct = r.start, None
     for i, (s, t) in enumerate(steps):

@@ -39,7 +39,8 @@ def run_rows(
         transposes.
 
     Raises:
-      PersonError: the field returns fewer outputs than are used, or one of another shape.
+      PersonError: the field returns fewer outputs than are used, or one of another shape, or the
+        observer something without the batch axis.
     """
     inward = (lambda a: jnp.moveaxis(a, 0, -1)) if batch_last else lambda a: a
     outward = (lambda a: jnp.moveaxis(a, -1, 0)) if batch_last else lambda a: a
@@ -85,7 +86,7 @@ def run_rows(
         carry = row(carry, jnp.asarray(whole + p), rows)
     lanes, seen = carry
     end = tuple(map(outward, lanes[: tableau.keep + 1])) if tableau.keep else outward(lanes[0])
-    return (end, observe.finish(seen)) if observe else end
+    return (end, _observed(observe, seen, outward(lanes[0]))) if observe else end
 
 
 def _outputs(outs, rows: Rows, x) -> dict:
@@ -104,6 +105,18 @@ def _outputs(outs, rows: Rows, x) -> dict:
                 f"output {k} of the field has shape {np.shape(outs[k])} for x of shape {x.shape}"
             )
     return {k: jnp.asarray(outs[k], x.dtype) for k in used}
+
+
+def _observed(observe: Observer, seen, x):
+    """What the observer finishes with; blocks of samples are put together along the first axis."""
+    observed = observe.finish(seen)
+    for leaf in jax.tree.leaves(observed):
+        if np.shape(leaf)[:1] != x.shape[:1]:
+            raise PersonError(
+                f"the observer finishes with shape {np.shape(leaf)}, allowed: ({len(x)}, ...), an "
+                "entry for each sample"
+            )
+    return observed
 
 
 def _combine(coef: dict, source: Callable) -> dict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dfx.errors import PersonError
-from dfx.schedules.schedule import Schedule
 from dfx.solvers.tableau import Rows, Tableau, assemble, output, unstack
 
 
@@ -32,7 +31,7 @@ def half_denoise(tableau: Tableau, schedule, t) -> Tableau:
     probability-flow path follows from the odd expansion of eps_hat in sigma.
     """
     level = schedule.at(float(t))
-    if tableau.keep or type(schedule).beta is not Schedule.beta:
+    if tableau.keep or schedule.has_mean:
         raise PersonError("half_denoise needs a solver with one state, without a mean term")
     if not (level.sigma > 0 and level.alpha > 0):
         raise PersonError(

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from dfx.errors import PersonError
 from dfx.fields.field import as_pytree, denoiser
+from dfx.solvers.checks import as_points, check_levels
 from dfx.solvers.noise import draw
-from dfx.solvers.sample import cast
+from dfx.solvers.sample import cast_rows
 from dfx.solvers.tableau import NOISE, Tableau, merge, output
 
 NORMS = ("sample", "batch", "level")
@@ -53,14 +54,17 @@ def sample_with_corrector(
         by 1 - beta_i on VP, which is within 2 % of 1 there.
 
     Raises:
-      PersonError: a predictor with several lanes or inputs, or an option out of range.
+      PersonError: x not floating, a predictor with several lanes or inputs, an option out of range,
+        a net that says nothing of x0 at a level.
 
     Source: Song et al. 2021 (score SDE), algorithms 2 to 5; the corrector comes before the
     predictor as in its code.
     """
     _check(predictor, num_corrections, snr, norm)
+    x, predictor = as_points(x), merge(predictor)
+    check_levels([rows.level for rows in predictor.phases], field)
     return _run(
-        merge(predictor), as_pytree(field), x, key, snr, num_corrections=num_corrections, norm=norm
+        predictor, as_pytree(field), x, key, snr, num_corrections=num_corrections, norm=norm
     )
 
 
@@ -73,9 +77,10 @@ def langevin_step(field: Callable, x, level, z, snr, norm: str = "sample"):
         level:   step = 2 (snr sigma)^2, annealed Langevin dynamics.
 
     On N(m, v I) a step eps makes the variance v + eps^2 / v: a relative error of 4 snr^4 a step
-    where eps = 2 snr^2 v. With "sample" the step depends on x and z as well, and leaves in the long
-    run, however small snr, the variance v (d + 2) / (d - 2) for d entries a sample: 0.1 % too much
-    for pictures of 32 x 32, without bound for d = 2. In few dimensions take "level".
+    where eps = 2 snr^2 v. With "sample" the step grows as v / |x - m|^2, and along z as (d + 2) / d
+    for d entries a sample: what it leaves in the long run, however small snr, is the law of density
+    |x - m|^2 N(m, v (d + 2) / d I), with the variance v (1 + 2 / d)^2. That is 0.4 % too much for
+    pictures of 32 x 32, and far too much in few dimensions: take "level" there.
 
     Args:
       field: (x, level) -> x0_hat.
@@ -95,7 +100,7 @@ def langevin_step(field: Callable, x, level, z, snr, norm: str = "sample"):
     alpha, sigma = (jnp.asarray(a, x.dtype) for a in (level.alpha, level.sigma))
     noisy = sigma > 0
     variance = jnp.where(noisy, sigma, 1) ** 2
-    score = jnp.where(noisy, (alpha * denoiser(field(x, level)) - x) / variance, 0)
+    score = jnp.where(noisy, (alpha * _denoised(field, x, level) - x) / variance, 0)
     z = jnp.where(noisy, z, 0)
     if norm == "level":
         step = 2 * (snr * sigma) ** 2
@@ -111,7 +116,7 @@ def langevin_step(field: Callable, x, level, z, snr, norm: str = "sample"):
 def _run(predictor, field, x, key, snr, num_corrections, norm):
     (rows,) = predictor.phases
     snr = jnp.asarray(snr, x.dtype)
-    rows = cast(rows, x.dtype)
+    rows = cast_rows(rows, x.dtype)
     corrector_key = jax.random.fold_in(key, CORRECTOR)
 
     def row(x, xs):
@@ -119,13 +124,17 @@ def _run(predictor, field, x, key, snr, num_corrections, norm):
         for number in range(num_corrections):
             z = draw(jax.random.fold_in(corrector_key, number), index, x.shape, x.dtype)
             x = langevin_step(field, x, level, z, snr, norm)
-        sources = {0: x, output(0): denoiser(field(x, level))}
+        sources = {0: x, output(0): _denoised(field, x, level)}
         if (0, NOISE) in coef:
             sources[NOISE] = draw(key, index, x.shape, x.dtype)
         return sum(weight * sources[source] for (_, source), weight in coef.items()), None
 
-    start = cast(predictor.start[0, 0], x.dtype) * x
+    start = jnp.asarray(predictor.start[0, 0], x.dtype) * x
     return jax.lax.scan(row, start, (jnp.arange(predictor.num_rows), rows))[0]
+
+
+def _denoised(field, x, level):
+    return jnp.asarray(denoiser(field(x, level)), x.dtype)
 
 
 def _norm(a, norm):

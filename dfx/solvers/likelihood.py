@@ -23,7 +23,7 @@ from dfx.errors import PersonError
 from dfx.fields.derivatives import divergence, dot
 from dfx.fields.field import as_pytree
 from dfx.fields.probes import check_probes, draw_probes
-from dfx.schedules.schedule import check_mean
+from dfx.schedules.schedule import check_endpoint
 from dfx.solvers.adaptive import (
     LAST_NOISE,
     Plan,
@@ -114,7 +114,7 @@ def log_likelihood(
     if grid is not None:
         grid = np.asarray(grid, np.float64)
         time, end = _ends(grid)
-    check_mean(schedule.at(schedule.end_time).beta, y, "the flow")
+    check_endpoint(schedule, y, "the flow")
     x, (span, (clean, _)) = as_points(x), angles(schedule, field, time, end, last_noise)
     if span[0] > span[1]:
         raise PersonError(f"time = {time:g} must be less noisy than the end, {end:g}")
@@ -126,6 +126,8 @@ def log_likelihood(
                 f"two times of the grid are one noise level: below sigma / alpha = {last_noise:g} "
                 f"(last_noise), or closer than {x.dtype} tells apart"
             )
+        # The ends are the grid's own: `angles` may round them otherwise, by a last digit.
+        span = float(grid[0]), float(grid[-1])
         max_steps = max(max_steps, len(grid))
     # Drawn once, for the whole path.
     probes = None if key is None else draw_probes(key, x, num_probes, probe)

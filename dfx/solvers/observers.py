@@ -37,8 +37,9 @@ class Observer(NamedTuple):
     """A fold over rows: `init(x, num_rows)`, then `update(state, row)` after each row, then
     `finish(state)`.
 
-    States are pytrees of arrays whose first axis is the batch. An observer is part of the compiled
-    program: keep one and use it again.
+    States are pytrees of arrays. What `finish` returns begins with the batch axis in every leaf:
+    large sets of samples run in blocks, whose observations are put together along it. An observer
+    is part of the compiled program: keep one and use it again.
     """
 
     init: Callable

@@ -15,7 +15,7 @@ from dfx.solvers.checks import as_points, check_arguments, check_block, check_le
 from dfx.solvers.executor import run_rows
 from dfx.solvers.noise import BLOCK, draw, draw_size, is_tiny
 from dfx.solvers.observers import Observer
-from dfx.solvers.tableau import Tableau, merge
+from dfx.solvers.tableau import Rows, Tableau, merge
 
 #: Samples of at most this size, from a field that treats each by itself, run in blocks that stay in
 #: cache.
@@ -48,7 +48,7 @@ def sample(
     observe: Observer | None = None,
     noise: Callable | None = None,
     block: int | None = None,
-    phases: int | None = None,
+    merged: bool | None = None,
     unroll: int | None = None,
 ):
     """Return the end of the solver's path from x.
@@ -63,14 +63,15 @@ def sample(
         program; a plain function is part of it, so keep one function object.
       x: the start, shape (n, *sample), floating; `prior` draws it. Its dtype is that of the lanes.
       key: a typed key; needed if the tableau is stochastic and no `noise` is given.
-      inputs: further starts, shape of x; the first is y for a schedule with a mean term.
+      inputs: further starts, shape of x and taken in its dtype; the first is y for a schedule with
+        a mean term.
       observe: folded over the rows; then (x_end, observed) is returned.
       noise: row -> z of the shape of x, instead of `key` (row is -1 for noise before the first
         row), for example to let two grids share a Brownian path.
       block: run this many samples at a time, a multiple of 1000, or 0 for all at once. By default
         1000 for small samples of a pointwise field on a CPU, where they then stay in cache.
-      phases: 1 compiles the field once, with one pattern for all rows (the default for nets and in
-        blocks); else each stage of a multi-stage method has its own pattern.
+      merged: True compiles the field once, with one pattern for all rows (the default for nets and
+        in blocks); with False each stage of a multi-stage method has its own pattern.
       unroll: rows that a turn of the loop holds; does not change the result.
 
     Returns:
@@ -80,17 +81,19 @@ def sample(
     Raises:
       PersonError: x not floating or without batch axis, inputs that do not match, a missing key, a
         net or function that does not determine x0_hat at a level of the tableau (eps and score do
-        not where alpha = 0), outputs that are missing or not of the shape of x, a block that is
-        not a multiple of 1000 or cuts through what a net holds for each sample.
+        not where alpha = 0), outputs that are missing or not of the shape of x, an observation
+        without the batch axis, a block that is not a multiple of 1000 or cuts through what a net
+        holds for each sample.
     """
-    x, inputs = as_points(x), tuple(map(jnp.asarray, inputs))
+    x = as_points(x)
+    inputs = tuple(jnp.asarray(array, x.dtype) for array in inputs)
     check_arguments(tableau, x, key, inputs, noise)
     check_levels([rows.level for rows in (*tableau.phases, *tableau.tail)], field)
     check_block(block, field, x, noise)
     block = _block(field, x, noise) if block is None else block
     # A second copy of the field costs compile time, and in blocks its place in the cache.
     once = isinstance(field, NetField) or block > 0
-    merged = phases == 1 or (phases is None and once)
+    merged = once if merged is None else merged
     unroll = (1 if once or tableau.lanes == 1 else UNROLL) if unroll is None else unroll
     unroll = max(1, unroll if merged else unroll // len(tableau.phases))
     batch_last = noise is None and is_tiny(x.shape[1:])
@@ -102,7 +105,7 @@ def sample(
 @functools.partial(jax.jit, static_argnames="plan")
 def _run(tableau, field, x, inputs, source, plan):
     """Run all samples together, or block by block."""
-    tableau = cast(merge(tableau) if plan.merged else tableau, x.dtype)
+    tableau = _cast(merge(tableau) if plan.merged else tableau, x.dtype)
     if not plan.block or len(x) <= plan.block:
         return _run_together(tableau, field, (x, *inputs), source, plan)
     count = -(-len(x) // plan.block)
@@ -135,9 +138,22 @@ def _run_together(tableau, field, arrays, source, plan, first_block=0):
     return run_rows(tableau, field, arrays, draw_row, observe, unroll, rows_a_draw, last)
 
 
-def cast(tree: Any, dtype):
-    """Floating leaves in the dtype of the lanes: here, and only here, coefficients are rounded."""
+def _cast(tableau: Tableau, dtype) -> Tableau:
+    """Coefficients in the dtype of the lanes: here, and only here, they are rounded."""
+    start = _floats(tableau.start, dtype)
+    phases, tail = (
+        tuple(cast_rows(rows, dtype) for rows in part) for part in (tableau.phases, tableau.tail)
+    )
+    return Tableau(start, phases, tail, tableau.keep)
 
+
+def cast_rows(rows: Rows, dtype) -> Rows:
+    """The same of rows; levels stay float32 at least, or a net could not tell times apart."""
+    level = _floats(rows.level, jnp.promote_types(dtype, jnp.float32))
+    return rows._replace(level=level, coef=_floats(rows.coef, dtype))
+
+
+def _floats(tree: Any, dtype):
     def one(a):
         return jnp.asarray(a, dtype) if jnp.issubdtype(jnp.result_type(a), jnp.floating) else a
 

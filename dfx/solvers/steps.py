@@ -40,8 +40,7 @@ def record(schedule: Schedule, grid) -> tuple[Recorder, list[Level]]:
         _check(np.asarray(grid, np.float64), float(schedule.end_time), precision)
     stacked = schedule.at(grid)
     levels = [Level(*(entry[i] for entry in stacked)) for i in range(len(grid))]
-    has_mean = type(schedule).beta is not Schedule.beta
-    return Recorder((levels[0], levels[-1]) if has_mean else None), levels
+    return Recorder((levels[0], levels[-1]) if schedule.has_mean else None), levels
 
 
 def pairs(levels: list[Level]):

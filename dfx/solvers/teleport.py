@@ -15,7 +15,6 @@ import numpy as np
 
 from dfx.errors import PersonError
 from dfx.fields.guidance import Interval, interval
-from dfx.schedules.schedule import Schedule
 from dfx.solvers.steps import record
 
 
@@ -49,7 +48,7 @@ def teleport(schedule, move: Callable, x, grid, skip: int) -> Start:
     Source: Wang & Vastola 2024 (Gaussian score approximation), "analytical teleportation".
     """
     grid = grid if isinstance(grid, jax.Array) else np.asarray(grid, np.float64)
-    if type(schedule).beta is not Schedule.beta or grid.ndim != 1:
+    if schedule.has_mean or grid.ndim != 1:
         raise PersonError("teleport needs a schedule without a mean term, and one time for all")
     _, levels = record(schedule, grid)
     if isinstance(skip, bool) or not isinstance(skip, int | np.integer):

@@ -175,7 +175,7 @@ def follow(bed: Bed, field: Callable, keys, n: int, stretches, dtype=jnp.float32
     for i, tableau in enumerate(stretches):
         # One copy of the field: these are compiled longer than a second one would save.
         key = jax.random.fold_in(noise, i)
-        x = solvers.sample(tableau, field, x, key, phases=1, unroll=1)
+        x = solvers.sample(tableau, field, x, key, merged=True, unroll=1)
         found.append(np.asarray(x).reshape(shape))
     return np.stack(found)
 

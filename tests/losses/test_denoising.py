@@ -258,5 +258,5 @@ def test_mistakes_are_refused_in_one_line():
     with pytest.raises(PersonError, match="VPLinear has no table"):
         losses.denoising(net, VP, time_sampler="discrete")
     loss = losses.denoising(net, schedules.MeanReverting(VP))
-    with pytest.raises(PersonError, match=r"has a mean term .* give y to the loss"):
+    with pytest.raises(PersonError, match="has a mean term: give y to the loss"):
         loss({}, jax.random.key(0), jnp.zeros((2, 1)))

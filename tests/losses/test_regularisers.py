@@ -303,5 +303,5 @@ def test_mistakes_are_refused_in_one_line():
     with pytest.raises(PersonError, match="weight = -1: must not be negative"):
         losses.plus(losses.denoising(net, OU), losses.fokker_planck(net, OU), -1)
     reverting = losses.asymmetry(net, ALL[-1], "score")
-    with pytest.raises(PersonError, match=r"has a mean term .* give y to the loss"):
+    with pytest.raises(PersonError, match="has a mean term: give y to the loss"):
         reverting((), jax.random.key(0), jnp.zeros((2, 2)))

@@ -57,6 +57,37 @@ def test_blocks_do_not_change_a_sample(name, shape, modes):
     np.testing.assert_allclose(some, whole, rtol=0, atol=ROUNDING)
 
 
+def test_inputs_are_taken_in_the_dtype_of_x(modes):
+    """y in float64 would make lanes of float32 wider."""
+    schedule = schedules.MeanReverting()
+    tableau, x = solvers.ddim(schedule, [0.9, 0.5, 0.0]), starts(dtype=jnp.float32)
+    field = fields.from_function(lambda x, level: 0.5 * x, "x0")
+    ends = [
+        sample(tableau, field, x, inputs=(jnp.full(x.shape, 0.1, dtype),))
+        for dtype in (jnp.float32, jnp.float64)
+    ]
+    assert ends[0].dtype == ends[1].dtype == jnp.float32
+    np.testing.assert_array_equal(*ends)
+
+
+def test_half_precision_rounds_samples_and_not_the_times_that_a_net_is_told():
+    """997 and 998 of 1000 are one number in bfloat16."""
+    seen = []
+
+    class Net:
+        @staticmethod
+        def apply(params, x, t, cond=None):
+            jax.debug.callback(lambda t: seen.append(np.asarray(t)), t)
+            return x
+
+    grid = np.array([0.998, 0.997, 0.5])
+    end = sample(solvers.ddim(SCHEDULE, grid), fields.from_net(Net, {}, "eps"),
+                 starts(dtype=jnp.bfloat16))  # fmt: skip
+    jax.effects_barrier()
+    assert end.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.sort([t[0] for t in seen]), np.float32([0.997, 0.998]))
+
+
 def test_larger_samples_are_the_same_in_a_smaller_batch():
     """Beyond `TINY` numbers a sample the draws have the batch axis first."""
     draws = {n: draw(KEY, 3, (n, 5, 4), jnp.float32) for n in (7, 2100)}
@@ -71,7 +102,7 @@ def test_larger_samples_are_the_same_in_a_smaller_batch():
 def test_phases_and_unroll_leave_the_result(name, modes):
     tableau, x = BUILDERS[name](SCHEDULE, GRID), starts(8)
     plain = sample(tableau, modes, x, KEY)
-    for options in ({"unroll": 5}, {"phases": 1, "unroll": 3}):
+    for options in ({"unroll": 5}, {"merged": True, "unroll": 3}):
         np.testing.assert_allclose(sample(tableau, modes, x, KEY, **options), plain, atol=ROUNDING)
 
 
@@ -180,7 +211,7 @@ def test_a_net_is_compiled_once_for_all_stages():
     one = sample(tableau, field, starts())
     assert set(traces) == {(8,)}
     merged = len(traces)
-    staged = sample(tableau, field, starts(), phases=2)
+    staged = sample(tableau, field, starts(), merged=False)
     assert len(traces) - merged > merged
     np.testing.assert_allclose(one, staged, atol=ROUNDING)
 

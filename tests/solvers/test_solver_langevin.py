@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from solver_by_hand import levels
 
-from dfx import schedules, solvers
+from dfx import fields, schedules, solvers
 from dfx.errors import PersonError
 from dfx.solvers import NOISE, output
 from dfx.solvers.langevin import CORRECTOR
@@ -273,13 +273,56 @@ def test_tokens_without_noise_stay_where_they_are(bent):
         assert np.isfinite(after).all() and np.all(after[:, 0] != x[:, 0])
 
 
-def test_float32_stays_float32(gaussian):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_path_keeps_its_dtype_whatever_the_field_answers_in(dtype):
     schedule = SCHEDULES["vp_linear"]
     tableau = solvers.ddpm(schedule, grid_of(schedule))
-    field = lambda x, level: jnp.sin(x)  # noqa: E731
-    x = jnp.ones((2, 3), jnp.float32)
+    field = lambda x, level: jnp.sin(x.astype(jnp.float32))  # noqa: E731
+    x = jnp.ones((2, 3), dtype)
     end = solvers.sample_with_corrector(tableau, field, x, jax.random.key(0))
-    assert end.dtype == jnp.float32
+    assert end.dtype == dtype and np.isfinite(np.float32(end)).all()
+
+
+def test_steps_by_each_samples_norms_leave_a_wider_law():
+    """x <- (1 - eps / v) x + sqrt(2 eps) z with eps = 2 r^2 v^2 |z|^2 / |x|^2. As r goes to 0 it
+    diffuses (d + 2) / d as fast as it drifts, at a rate as 1 / |x|^2, and so keeps the law of
+    density |x|^2 N(0, v (d + 2) / d I), whose variance is v (1 + 2 / d)^2."""
+    level, n, d, r = SCHEDULES["vp_linear"].at(0.3), 4000, 6, 0.05
+    narrow = lambda x, level: jnp.zeros_like(x)  # noqa: E731
+    v = level.sigma**2  # of N(0, sigma^2), the law at the level of data that are all 0
+
+    @jax.jit
+    def run(x, key):
+        def step(x, key):
+            z = jax.random.normal(key, x.shape, x.dtype)
+            return solvers.langevin_step(narrow, x, level, z, r, "sample"), None
+
+        return jax.lax.scan(step, x, jax.random.split(key, 300))[0]  # 1 / (2 r^2) = 200 forget x
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, d))
+    x *= np.sqrt(rng.chisquare(d + 2, n) * v * (d + 2) / d)[:, None] / np.linalg.norm(
+        x, axis=1, keepdims=True
+    )
+    found = np.asarray(run(jnp.asarray(x), jax.random.key(1)) ** 2).mean(1) / v
+    error = found.std() / np.sqrt(n)
+    # Four standard errors, and some r^2 = 0.0025 for steps that are finite.
+    assert abs(found.mean() - (1 + 2 / d) ** 2) < 4 * error + 0.01 * (1 + 2 / d) ** 2
+
+
+def test_a_net_that_says_nothing_of_x0_at_the_start_is_refused():
+    schedule = schedules.VPCosine()
+
+    class Net:
+        @staticmethod
+        def apply(params, x, t, cond=None):
+            return x
+
+    tableau = solvers.ddpm(schedule, [1.0, 0.5, 0.1])
+    with pytest.raises(PersonError, match="eps does not determine x0 at t = 1"):
+        solvers.sample_with_corrector(
+            tableau, fields.from_net(Net, {}, "eps"), jnp.ones((2, 2)), jax.random.key(0)
+        )
 
 
 def test_mistakes_are_refused(bent):

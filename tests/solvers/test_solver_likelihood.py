@@ -137,6 +137,20 @@ def test_fixed_steps_have_the_order_of_the_method(slope):
     assert errors[-1] < 1e-3
 
 
+def test_a_fixed_grid_may_begin_and_end_anywhere():
+    """Two libraries' arc tangents differ by a last digit at some of these times."""
+    schedule, x = SCHEDULES["vp_linear"], jnp.array([[0.8, -0.3]])
+    found = [
+        solvers.log_likelihood(
+            schedule, fields.oracle(THREE), x, grid=np.linspace(start, 0.9, 6)
+        ).value[0]
+        for start in np.linspace(0.05, 0.2, 16)
+    ]
+    # Densities at neighbouring times lie on a smooth curve: third differences are of h^3 = 1e-6
+    # times a third derivative of some thousands.
+    assert np.abs(np.diff(found, 3)).max() < 1e-2
+
+
 @functools.cache
 def estimates(num_probes, probe, n=4000):
     """Estimates at one point on a fixed grid, each with probes of its own."""
@@ -209,3 +223,12 @@ def test_mistakes_are_refused():
         solvers.log_likelihood(SCHEDULES["vp_linear"], None, np.zeros((3, 2), int))
     with pytest.raises(PersonError, match="give y to the flow"):
         solvers.log_likelihood(schedules.MeanReverting(), None, jnp.ones((1, 1)))
+
+
+def test_a_bridge_needs_its_endpoints_though_they_are_gone_at_its_end():
+    class Bridge(schedules.RectifiedLinear):
+        def beta(self, t):
+            return t * (1 - t)
+
+    with pytest.raises(PersonError, match="give y to the flow"):
+        solvers.log_likelihood(Bridge(), None, jnp.ones((1, 1)))

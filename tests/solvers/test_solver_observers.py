@@ -111,6 +111,14 @@ def test_an_observer_sees_index_and_level(modes):
     np.testing.assert_allclose(total, np.full(4, expected), rtol=1e-6)
 
 
+@pytest.mark.parametrize("n", [4, 2500])
+def test_what_is_observed_has_an_entry_for_each_sample_however_many_there_are(n, modes):
+    """A mean over the batch would be one a block."""
+    mean = solvers.Observer(lambda x, _: 0.0 * x, lambda state, row: row.x, lambda x: x.mean())
+    with pytest.raises(PersonError, match=r"finishes with shape \(\), allowed: \(\d+, ...\)"):
+        sample(solvers.ddim(SCHEDULE, GRID), modes, jnp.zeros((n, 2)), observe=mean)
+
+
 def test_equal_observers_are_one_object_so_that_programs_are_shared():
     assert window_variance((5,)) is window_variance([5])
     assert trajectory(3) is trajectory(3)

@@ -237,7 +237,7 @@ def test_coefficients_per_coordinate_broadcast_in_every_layout(bent):
         ],
         axis=1,
     )
-    for options in ({}, {"phases": 1}, {"noise": jax.tree_util.Partial(lambda row: 0.0)}):
+    for options in ({}, {"merged": True}, {"noise": jax.tree_util.Partial(lambda row: 0.0)}):
         got = sample(tableau, bent.jax, x, **options)
         np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
 

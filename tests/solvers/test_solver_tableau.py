@@ -139,6 +139,6 @@ def test_rows_run_in_order_whatever_their_period(length, bent):
         sources = {0: lanes[0], 1: lanes[1], NOISE: i + 1.0, output(0): bent.numpy(lanes[0], level)}
         terms = [(lane, weight * sources[source]) for (lane, source), weight in row.coef.items()]
         lanes = [sum(term for to, term in terms if to == lane) for lane in (0, 1)]
-    for phases in (None, 1):
-        end = solvers.sample(tableau, bent.jax, x, noise=lambda row: row + 1.0, phases=phases)
+    for merged in (None, True):
+        end = solvers.sample(tableau, bent.jax, x, noise=lambda row: row + 1.0, merged=merged)
         np.testing.assert_allclose(end, lanes[0], rtol=1e-12)
