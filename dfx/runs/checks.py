@@ -18,6 +18,10 @@ from dfx.errors import PersonError, unknown
 LARGEST_SEED = 2**31 - 1000
 
 
+#: No setting of any study is near it; larger ones overflow what is computed with them.
+LARGEST = 10**12
+
+
 class ConfigError(PersonError):
     """A setting that does not exist, or has a value that it cannot have."""
 
@@ -47,6 +51,12 @@ def not_negative(setting: str, value: Any) -> None:
     """Require a number that is 0 or above (or a tuple of such)."""
     ok = all(_is_number(v) and v >= 0 for v in _entries(value))
     require(ok, setting, value, "a number that is 0 or above")
+
+
+def not_huge(setting: str, value: Any) -> None:
+    """Require of a number (or of each of a tuple) that it is at most LARGEST, its sign left out."""
+    ok = all(not _is_number(v) or abs(v) <= LARGEST for v in _entries(value))
+    require(ok, setting, value, f"a number of at most {LARGEST:g}, its sign left out")
 
 
 def in_range(setting: str, value: Any, low: float, high: float) -> None:
@@ -92,7 +102,8 @@ def signs(
     free: Collection[str] = (),
     may_be_empty: Collection[str] = (),
 ) -> None:
-    """Require every number of a config to be above 0, and of each tuple an entry.
+    """Require every number of a config to be above 0, and of each tuple an entry; of any number
+    that it is at most LARGEST, its sign left out.
 
     `seed` may be 0, and ends where keys begin to repeat themselves.
 
@@ -111,6 +122,7 @@ def signs(
         groups = set(itertools.accumulate(name.split(".")[1:], "{}.{}".format))
         if not groups & set(may_be_empty):
             require(value != (), name, value, "at least one entry")
+        not_huge(name, value)
         if groups == {"seed"}:
             in_range(name, value, 0, LARGEST_SEED)
         elif groups & set(zero):

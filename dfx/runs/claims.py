@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dfx.runs.files import read_json, write_json
+from dfx.runs.files import read_sealed, write_sealed
 from dfx.runs.record import DamagedRun, MissingRun
 
 FILE = "claims.json"
@@ -152,7 +152,7 @@ def write_claims(folder: str | Path, claims: Iterable[Claim]) -> None:
         {**dataclasses.asdict(claim), "rule": list(claim.rule), "verdict": claim.verdict}
         for claim in claims
     ]
-    write_json(Path(folder) / FILE, rows)
+    write_sealed(Path(folder) / FILE, {"claims": rows})
 
 
 def read_claims(folder: str | Path) -> list[Claim]:
@@ -160,14 +160,16 @@ def read_claims(folder: str | Path) -> list[Claim]:
 
     Raises:
       MissingRun: there is no claims.json.
-      DamagedRun: it cannot be read.
+      DamagedRun: it cannot be read, or is not what was written.
     """
     path = Path(folder) / FILE
     try:
-        return [_claim(row) for row in read_json(path)]
+        return [_claim(row) for row in read_sealed(path)["claims"]]
     except (FileNotFoundError, NotADirectoryError):
         message = f"there is no {path}: `dfx figures {folder}` makes it from a finished run"
         raise MissingRun(message) from None
+    except OSError as error:
+        raise DamagedRun(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise DamagedRun(f"{path} is damaged: `dfx figures {folder}` makes it anew") from None
 

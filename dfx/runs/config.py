@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import hashlib
 import importlib.util
 import json
 import sys
@@ -27,7 +26,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from dfx.errors import unknown
 from dfx.runs.checks import ConfigError
-from dfx.runs.files import dumps
+from dfx.runs.files import digest
 from dfx.runs.overrides import override
 
 DEFAULT_SIZE = "default"
@@ -142,13 +141,7 @@ def config_hash(config: Any) -> str:
     Equal values give equal names whatever the order of the keys, and wherever data lie; 1 and 1.0
     are different values.
     """
-    return checksum(_apart_from_places(config))
-
-
-def checksum(config: Any) -> str:
-    """Return the sha256 of the whole config, by which a damaged file of it is told."""
-    text = dumps(to_plain(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest(_apart_from_places(config))
 
 
 def _apart_from_places(config: Any) -> dict[str, Any]:

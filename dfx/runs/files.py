@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_SEAL = "sha256"
 
 
 @contextlib.contextmanager
@@ -91,4 +94,31 @@ def read_json(path: str | Path) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged.
     """
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def write_sealed(path: str | Path, entries: Mapping[str, Any]) -> None:
+    """Write `entries` as JSON with a checksum of all of them, whole or not at all."""
+    write_json(path, {**entries, _SEAL: digest(entries)})
+
+
+def read_sealed(path: str | Path) -> dict[str, Any]:
+    """Return the entries that `write_sealed` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, by a single changed digit even.
+    """
+    entries = read_json(path)
+    if not isinstance(entries, dict) or entries.pop(_SEAL, None) != digest(entries):
+        raise ValueError("it is not what was written")
+    return entries
+
+
+def digest(value: Any) -> str:
+    """Return the sha256, in hexadecimal, of `plain(value)` as JSON with sorted keys."""
+    text = dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

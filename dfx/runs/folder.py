@@ -25,8 +25,8 @@ from ml_collections import FrozenConfigDict
 from dfx.runs import arrays as npz
 from dfx.runs import metrics, provenance
 from dfx.runs.claims import FILE as CLAIMS
-from dfx.runs.config import checksum, config_hash, to_plain
-from dfx.runs.files import sweep, write_json
+from dfx.runs.config import config_hash, to_plain
+from dfx.runs.files import sweep, write_sealed
 from dfx.runs.lock import NAME as LOCK
 from dfx.runs.lock import Lock
 from dfx.runs.progress import Progress, say
@@ -78,14 +78,17 @@ class Run:
         kept = self.kept(name)
         if kept is not None:
             return kept
-        path = array_path(self.folder, name)
-        npz.save(path, compute())
-        return npz.load(path)
+        self._keep(name, compute())
+        return npz.load(array_path(self.folder, name))
 
     def kept(self, name: str) -> dict[str, np.ndarray] | None:
         """Return the arrays kept under `name`, None if there are none that are whole."""
+        path, before = array_path(self.folder, checked(name)), self._about.get("arrays", {})
         try:
-            kept = npz.load(array_path(self.folder, checked(name)))
+            digest = npz.checksum(path)
+            if before.get(name, digest) != digest:
+                raise npz.Damaged(f"{path} is not what the run kept")
+            kept = npz.load(path)
         except FileNotFoundError:
             return None
         except npz.Damaged as error:
@@ -144,6 +147,11 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _keep(self, name: str, found: Mapping[str, Any]) -> None:
+        npz.save(array_path(self.folder, name), found)
+        if self._about.get("arrays", {}).pop(name, None):  # of what a finished run had kept
+            self._note()
+
     def _label(self, label: str) -> str:
         if label not in self._plan:
             return label
@@ -151,7 +159,7 @@ class Run:
 
     def _note(self, **entries: Any) -> None:
         self._about |= entries
-        write_json(self.folder / PROVENANCE, self._about)
+        write_sealed(self.folder / PROVENANCE, self._about)
 
     def begin(self, start: dict[str, Any]) -> None:
         """Write config and provenance of a new run, or add a start to those of an old one."""
@@ -160,8 +168,8 @@ class Run:
         metrics.repair(self.folder / METRICS)
         (self.folder / CLAIMS).unlink(missing_ok=True)  # they were of the run as it stood before
         if not (self.folder / CONFIG).exists():
-            about = {"study": self.study, "size": self.size, "hash": checksum(self.config)}
-            write_json(self.folder / CONFIG, about | {"config": to_plain(self.config)})
+            about = {"study": self.study, "size": self.size, "config": to_plain(self.config)}
+            write_sealed(self.folder / CONFIG, about)
         self._about = {"arrays": {}} | read_run(self.folder).provenance
         starts = self._about.get("starts", [])
         changed = provenance.difference(starts[-1], start) if starts else None

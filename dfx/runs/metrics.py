@@ -1,10 +1,14 @@
-"""Metrics: one JSON line for each (stage, step), appended as they come and read back as columns."""
+"""Metrics: one JSON line for each (stage, step), appended as they come and read back as columns.
+
+Each ends in a checksum of itself, so that a changed digit does not go unseen.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ def append(path: Path, stage: str, step: int, values: dict[str, Any]) -> None:
     """
     row = {"stage": stage, "step": int(step)}
     row |= {name: np.asarray(value, np.float64) for name, value in values.items()}
-    line = (dumps(row) + "\n").encode()
+    line = _seal(dumps(row).encode()) + b"\n"
     with open(path, "ab", buffering=0) as file:
         try:
             if file.write(line) < len(line):  # the last bytes of the disk took a part of it
@@ -72,6 +76,18 @@ def _column(values: list[np.ndarray | None]) -> np.ndarray:
     return np.stack([np.full(shape, np.nan) if value is None else value for value in values])
 
 
+def _seal(text: bytes) -> bytes:
+    """A JSON object with the entry "crc32", that of the text without it."""
+    return text[:-1] + b', "crc32": "%08x"}' % zlib.crc32(text)
+
+
+def _unseal(line: bytes) -> bytes:
+    text = line.rpartition(b', "crc32": ')[0] + b"}"
+    if _seal(text) != line:
+        raise ValueError("it is not what was written")
+    return text
+
+
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     values = {k: np.asarray(v, np.float64) for k, v in row.items() if k not in ("stage", "step")}
     return {"stage": str(row["stage"]), "step": int(row["step"]), **values}
@@ -82,7 +98,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is half a line
         try:
-            rows.append(_row(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            rows.append(_row(json.loads(_unseal(line))))
+        except ValueError:
             say(f"warning: line {number} of {path} is damaged and is left out")
     return rows

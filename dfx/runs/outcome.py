@@ -21,7 +21,10 @@ from dfx.runs.processes import OtherFailed, is_first, leave
 
 DONE, FAILED, MISTAKE, STOPPED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 # What the disk, not the code, is to blame for.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG,
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 class Terminated(KeyboardInterrupt):

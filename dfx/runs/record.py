@@ -12,8 +12,8 @@ from ml_collections import FrozenConfigDict
 from dfx.errors import PersonError
 from dfx.runs import arrays as npz
 from dfx.runs import metrics
-from dfx.runs.config import checksum, from_plain
-from dfx.runs.files import read_json
+from dfx.runs.config import from_plain
+from dfx.runs.files import read_sealed
 
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
@@ -65,32 +65,49 @@ class Record:
         """
         path = array_path(self.folder, name)
         try:
+            if self.finished and npz.checksum(path) != self.provenance["arrays"].get(name):
+                raise npz.Damaged(f"{path} is not what the run kept")
             return npz.load(path)
         except FileNotFoundError:
             state = "finished without it" if self.finished else "not finished"
             raise MissingRun(f"{path} is not there: the run is {state}; run it again") from None
         except npz.Damaged as error:
             raise DamagedRun(f"{error}; run again to compute it anew") from None
+        except OSError as error:
+            raise DamagedRun(f"{path} cannot be read: {error.strerror}") from None
 
     def metrics(self, stage: str | None = None) -> dict[str, np.ndarray]:
         """Return the columns logged for a stage: "step" and the values (see `metrics.read`).
 
         Raises:
-          DamagedRun: rows of one column differ in shape.
+          DamagedRun: rows of one column differ in shape; or, when it is asked for, that there is no
+            column of that name.
         """
+        path = self.folder / METRICS
         try:
-            return metrics.read(self.folder / METRICS, stage)
+            return _Columns(path, stage, metrics.read(path, stage))
         except ValueError as error:
-            raise DamagedRun(f"{self.folder / METRICS} is damaged: {error}") from None
+            raise DamagedRun(f"{path} is damaged: {error}") from None
 
     def stages(self) -> list[str]:
         """Return the stages that have metrics."""
         return metrics.stages(self.folder / METRICS)
 
     def torn(self) -> list[str]:
-        """Return the arrays of a finished run that are now missing or damaged."""
+        """Return the arrays of a finished run that are now missing, damaged or others."""
         kept = self.provenance.get("arrays", {})
-        return [name for name in kept if not _is_whole(array_path(self.folder, name))]
+        return [name for name in kept if _checksum(array_path(self.folder, name)) != kept[name]]
+
+
+class _Columns(dict):
+    """Columns by name; one that is missing is a fault of the file."""
+
+    def __init__(self, path: Path, stage: str | None, columns: dict[str, np.ndarray]):
+        super().__init__(columns)
+        self._where = f"{path} has no {{!r}} of stage {stage!r}"
+
+    def __missing__(self, name: str):
+        raise DamagedRun(f"{self._where.format(name)}: it is damaged, or the run is not that far")
 
 
 def read_run(folder: str | Path) -> Record:
@@ -101,12 +118,10 @@ def read_run(folder: str | Path) -> Record:
       DamagedRun: its config or its provenance cannot be read.
     """
     folder = Path(folder)
-    about = _read(folder / CONFIG, {"study": str, "size": str, "config": dict, "hash": str})
+    about = _read(folder / CONFIG, {"study": str, "size": str, "config": dict})
     if about is None:
         raise MissingRun(f"there is no run in {str(folder)!r}")
     config = from_plain(about["config"])
-    if checksum(config) != about["hash"]:
-        raise DamagedRun(f"{folder / CONFIG} is damaged: {_CURES[CONFIG]}")
     provenance = _read(folder / PROVENANCE, {"starts": list, "arrays": dict})
     return Record(folder, about["study"], about["size"], config, provenance or {})
 
@@ -114,7 +129,7 @@ def read_run(folder: str | Path) -> Record:
 def _read(path: Path, entries: dict[str, type]) -> dict[str, Any] | None:
     """Return what the JSON file holds, None if there is none; `entries` gives names and types."""
     try:
-        value = read_json(path)
+        value = read_sealed(path)
         if all(isinstance(value[name], kind) for name, kind in entries.items()):
             return value
     except (FileNotFoundError, NotADirectoryError):
@@ -131,9 +146,8 @@ def array_path(folder: Path, name: str) -> Path:
     return folder / "arrays" / f"{name}.npz"
 
 
-def _is_whole(path: Path) -> bool:
+def _checksum(path: Path) -> str | None:
     try:
-        npz.checksum(path)
+        return npz.checksum(path)
     except (OSError, npz.Damaged):
-        return False
-    return True
+        return None

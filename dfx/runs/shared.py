@@ -16,7 +16,7 @@ from ml_collections import FrozenConfigDict
 from dfx.errors import PersonError
 from dfx.runs import arrays as npz
 from dfx.runs.config import config_hash, first_difference
-from dfx.runs.folder import Run, checked
+from dfx.runs.folder import Run
 from dfx.runs.processes import by_first, is_first, together
 from dfx.runs.record import CONFIG, array_path, read_run
 
@@ -35,11 +35,10 @@ class SharedRun(Run):
           name: see `Run.arrays`.
           compute: likewise; its arrays have to be whole in the first process alone.
         """
-        path = array_path(self.folder, checked(name))
         if not by_first(lambda: self.kept(name) is not None):
             found = compute()
-            by_first(lambda: npz.save(path, found))
-        return npz.load(path)
+            by_first(lambda: self._keep(name, found))
+        return npz.load(array_path(self.folder, name))
 
     def log(self, stage: str, step: int, **values: Any) -> None:
         """Keep numbers of one step, as the first process has them."""

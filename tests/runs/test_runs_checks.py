@@ -47,6 +47,7 @@ def test_a_config_in_order_passes():
         ("parts", ("nets", "law"), "config.parts: unknown value 'law': did you mean 'laws'?"),
         ("parts", (), "config.parts: given (), allowed: at least one entry"),
         ("seed", -1, "config.seed: given -1, allowed: a number from 0 to 2147482648"),
+        ("law.pad", 10**13, "law.pad: given 10000000000000, allowed: a number of at most 1e+12"),
         ("seed", 2**32, "config.seed: given 4294967296, allowed: a number from 0 to 2147482648"),
         ("num_seeds", 0, "config.num_seeds: given 0, allowed: a number above 0"),
         ("num_seeds", 1, "config.num_seeds: given 1, allowed: a number from 2 to 10000"),
@@ -57,6 +58,12 @@ def test_a_config_in_order_passes():
         ("law.levels", (), "config.law.levels: given (), allowed: at least one entry"),
         ("law.levels", (0.1, "a"), "given (0.1, 'a'), allowed: a number above 0"),
         ("law.mean", "a", "config.law.mean: given 'a', allowed: a number from -2 to 2"),
+        ("law.mean", -1e300, "law.mean: given -1e+300, allowed: a number of at most 1e+12"),
+        (
+            "net.width",
+            10**20,
+            "net.width: given 100000000000000000000, allowed: a number of at most",
+        ),
         ("law.mean", -3, "config.law.mean: given -3, allowed: a number from -2 to 2"),
     ],
 )

@@ -152,10 +152,15 @@ def test_claims_that_are_missing_or_torn_are_one_line(tmp_path):
     whole = (tmp_path / "claims.json").read_bytes()
     rng = random.Random(0)
     cut = [whole[: rng.randrange(len(whole) - 2)] for _ in range(30)]
-    for data in [*cut, b"3", b"[3]", b'[{"id": "1"}]', b"{}}"]:
+    changed = whole.replace(b'"id": "2"', b'"id": "3"')
+    for data in [*cut, changed, b"3", b"[]", b"{}", b'{"claims": []}', b"{}}"]:
         (tmp_path / "claims.json").write_bytes(data)
         with pytest.raises(DamagedRun, match=r"claims\.json is damaged"):
             read_claims(tmp_path)
+    (tmp_path / "claims.json").unlink()
+    (tmp_path / "claims.json").mkdir()
+    with pytest.raises(DamagedRun, match=r"claims\.json cannot be read: Is a directory"):
+        read_claims(tmp_path)
 
 
 def test_the_table_fits_whatever_is_in_it():

@@ -122,6 +122,26 @@ def test_numbers_that_are_not_finite_go_through_strict_json():
     assert [float(v) for v in back["b"]] == [np.inf, -np.inf]
 
 
+def test_a_sealed_file_is_what_was_written_to_the_last_bit(tmp_path):
+    path, entries = tmp_path / "a.json", {"a": [1, 2.5, "x"], "b": {"c": float("nan")}}
+    files.write_sealed(path, entries)
+    found = files.read_sealed(path)
+    assert found["a"] == entries["a"] and list(found) == ["a", "b"]
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            assert files.read_sealed(path) == found  # white space, at most
+        except ValueError:
+            continue
+    for data in (b"", b"{}", b"[]", b"3", b'{"sha256": null}', b"[" * 99_999):
+        path.write_bytes(data)
+        with pytest.raises(ValueError):
+            files.read_sealed(path)
+
+
 def logged(path, rows):
     for stage, step, values in rows:
         metrics.append(path, stage, step, values)
@@ -175,7 +195,8 @@ def test_a_damaged_row_is_named_and_left_out(tmp_path, capsys):
     path = tmp_path / "m.jsonl"
     logged(path, [("a", step, {"x": step}) for step in range(20)])
     lines = path.read_bytes().split(b"\n")
-    for bad in (b"", b"{", b"3", b"[]", b'{"step": 1}', b'{"stage": "a", "step": 1, "x": "word"}'):
+    other = [lines[7].replace(b"7", b"3"), lines[7].replace(b'"x"', b'"y"'), lines[7] + b" "]
+    for bad in (b"", b"{", b"3", b"[]", b'{"step": 1}', b"[" * 99_999, *other):
         path.write_bytes(b"\n".join([*lines[:7], bad, *lines[8:]]))
         assert metrics.read(path, "a")["step"].tolist() == [*range(7), *range(8, 20)]
         assert "line 8 of" in capsys.readouterr().err

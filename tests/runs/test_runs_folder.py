@@ -130,6 +130,20 @@ def test_a_run_that_kept_something_is_not_taken_back(tmp_path):
         assert read_run(run.folder).study == "fake"
 
 
+def test_arrays_of_a_finished_run_that_are_others_now_are_computed_anew(tmp_path, capsys):
+    with opened(tmp_path / "r") as run:
+        run.arrays("x", lambda: {"a": 1})
+        run.arrays("y", lambda: {"a": 2})
+        run.finish()
+    place = tmp_path / "r" / "arrays"
+    (place / "x.npz").write_bytes((place / "y.npz").read_bytes())
+    for value in (3, 4):  # killed before it is finished again: what was computed since then stays
+        with opened(tmp_path / "r") as run:
+            assert run.arrays("x", lambda value=value: {"a": value})["a"] == 3
+            assert run.arrays("y", lambda: pytest.fail("computed again"))["a"] == 2
+    assert capsys.readouterr().err.count("x.npz is not what the run kept: computing it anew") == 1
+
+
 def test_metrics_survive_a_torn_last_line(tmp_path):
     with opened(tmp_path / "r") as run:
         run.log("train", 1, loss=0.5)

@@ -36,12 +36,17 @@ def test_a_finished_run_is_finished_and_reopening_makes_it_unfinished(tmp_path):
 def test_a_finished_run_knows_which_arrays_are_torn(tmp_path):
     with opened(tmp_path / "r") as run:
         for name in ("x", "y", "z"):
-            run.arrays(name, lambda: {"a": np.arange(10)})
+            run.arrays(name, lambda name=name: {"a": np.arange(ord(name))})
         run.finish()
     record = read_run(tmp_path / "r")
     (record.folder / "arrays" / "x.npz").unlink()
     (record.folder / "arrays" / "z.npz").write_bytes(b"half")
     assert record.torn() == ["x", "z"]
+    other = (record.folder / "arrays" / "y.npz").read_bytes()
+    (record.folder / "arrays" / "x.npz").write_bytes(other)
+    assert record.torn() == ["x", "z"]
+    with pytest.raises(DamagedRun, match=r"x\.npz is not what the run kept; run again"):
+        record.arrays("x")
 
 
 def test_there_is_no_run_is_one_line(tmp_path):
@@ -88,10 +93,20 @@ def test_a_changed_config_file_is_noticed(tmp_path):
         pass
     path = tmp_path / "r" / "config.json"
     about = json.loads(path.read_text())
-    about["config"]["train"]["steps"] = 50
-    path.write_text(json.dumps(about))
-    with pytest.raises(DamagedRun, match=r"config\.json is damaged"):
-        read_run(tmp_path / "r")
+    others = [{"study": "style"}, {"size": "pod"}, {"config": {".rain": {}}}, {"config": 3}]
+    for changed in others:
+        path.write_text(json.dumps(about | changed))
+        with pytest.raises(DamagedRun, match=r"config\.json is damaged"):
+            read_run(tmp_path / "r")
+
+
+def test_a_column_that_is_not_there_is_a_fault_of_the_file(tmp_path):
+    with opened(tmp_path / "r") as run:
+        run.log("train", 1, loss=0.5)
+    rows = read_run(tmp_path / "r").metrics("train")
+    assert rows["loss"] == [0.5] and rows.get("seconds") is None
+    with pytest.raises(DamagedRun, match=r"metrics\.jsonl has no 'seconds' of stage 'train'"):
+        rows["seconds"]
 
 
 def test_a_lost_provenance_is_begun_anew(tmp_path):
