@@ -95,7 +95,7 @@ def _pictures(entries: dict[str, np.ndarray], where: str, limit: int | None) -> 
         raise DataError(f"{where}: num_classes must be one integer")
     num_classes = None if given is None else int(given)
     if given is None and labels is not None and len(labels):
-        num_classes = int(labels.max()) + 1
+        num_classes = int(labels.max(initial=0)) + 1
     images = images[..., None] if images.ndim == 3 else images
     return Pictures(
         images[:limit].copy(),

@@ -14,6 +14,8 @@ from dfx.data import arrays, cifar_binary, digits, folder, idx, parquet
 from dfx.data.layout import DataError, Layout, Pictures
 from dfx.errors import choose, unknown
 
+# Labels are int32, and the largest plus one counts the classes.
+_MOST_CLASSES = 2**31 - 1
 #: The environment variable that is asked when no path is given.
 ENVIRONMENT = "DFX_DATA"
 SPLITS = ("train", "test")
@@ -24,7 +26,7 @@ class Dataset:
     """Pictures with their labels; a record that exists is whole and consistent.
 
     images: uint8 (n, h, w, c), n >= 1. labels: int32 (n,) in [0, num_classes), or None.
-    num_classes: 0 without labels. Its length is n.
+    num_classes: 1 to 2**31 - 1, and 0 without labels. Its length is n.
 
     Raises:
       DataError: the parts do not fit together.
@@ -47,6 +49,11 @@ class Dataset:
             raise DataError(
                 f"data set {self.name!r}: {len(self.images)} pictures, "
                 f"but labels of shape {self.labels.shape}"
+            )
+        if not 1 <= self.num_classes <= _MOST_CLASSES:
+            raise DataError(
+                f"data set {self.name!r}: num_classes, or the largest label plus one, is "
+                f"{self.num_classes}, allowed: 1 to {_MOST_CLASSES}"
             )
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= self.num_classes))
         if wrong.size:
@@ -179,7 +186,9 @@ def _dataset(name: str, source: Source, pictures: Pictures, place: str) -> Datas
         )
     if labels is None:
         return Dataset(images, None, name, 0)
-    num_classes = source.num_classes or known or int(labels.max(initial=-1)) + 1
+    num_classes = source.num_classes or known
+    if num_classes is None:
+        num_classes = int(labels.max(initial=0)) + 1
     try:
         dataset = Dataset(images, labels, name, num_classes)
     except DataError as error:

@@ -47,4 +47,9 @@ def read_named(
 
 
 def _array(data: bytes) -> np.ndarray:
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    buffer = io.BytesIO(data)
+    # np.load would open whatever the bytes are: an archive too.
+    array = np.lib.format.read_array(buffer, allow_pickle=False)
+    if buffer.tell() != len(data):
+        raise ValueError(f"{len(data) - buffer.tell()} bytes after an array")
+    return array

@@ -42,7 +42,7 @@ def read(folder: Path, split: str, limit: int | None = None) -> Pictures:
     if not images:
         raise DataError(f"{folder}: the parquet files of split {split!r} hold no rows")
     # All labels count here, so that the number of classes does not depend on the limit.
-    return Pictures(np.stack(images), np.array(labels[: len(images)]), max(labels) + 1)
+    return Pictures(np.stack(images), np.array(labels[: len(images)]), max(max(labels), 0) + 1)
 
 
 def _decode_like(first: list[np.ndarray], data: bytes, where: str) -> np.ndarray:

@@ -9,6 +9,9 @@ import numpy as np
 from dfx.data.layout import DataError
 from dfx.data.named_arrays import read_named
 
+# Of what is published in float32, sums over 50,000 features included, beside the largest variance.
+_ROUNDING = 1e-4
+
 
 def read_statistics(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean (d,) and the covariance (d, d) in a file of reference statistics, float64.
@@ -27,5 +30,11 @@ def read_statistics(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise DataError(
             f"{path}: mu is {mean.shape}, sigma is {covariance.shape}, allowed: (d,) and (d, d)"
+        )
+    largest = covariance.diagonal().max(initial=0)
+    skew = np.abs(covariance - covariance.T).max(initial=0)
+    if skew > _ROUNDING * largest or covariance.diagonal().min(initial=0) < -_ROUNDING * largest:
+        raise DataError(
+            f"{path}: sigma is no covariance, allowed: symmetric, with no variance below 0"
         )
     return mean, covariance

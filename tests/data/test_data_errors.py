@@ -139,6 +139,18 @@ def test_parquet_columns_must_be_pictures_and_integers(tmp_path, columns, expect
     assert expected in message("parquet", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(2**40, "is 1099511627777, allowed: 1 to 2147483647"), (-1, "label -1 of picture 0 is out")],
+)
+def test_labels_of_parquet_must_be_classes(tmp_path, make, label, expected):
+    from pyarrow.parquet import write_table
+
+    images, _ = make.draw(1, (2, 2, 1))
+    write_table(make.parquet_table(images, [label]), tmp_path / "train.parquet")
+    assert expected in message("parquet", tmp_path)
+
+
 def test_the_python_version_of_cifar_is_refused_unread(tmp_path):
     class Trap:
         def __reduce__(self):
@@ -169,6 +181,11 @@ def test_object_arrays_are_refused(tmp_path, name):
         ({"images": np.zeros((2, 2, 2), np.uint8), "labels": [0]}, "integers of shape (2,)"),
         ({"images": np.zeros((1, 2, 2), np.uint8), "labels": [-1]}, "label -1 of picture 0"),
         ({"images": np.zeros((1, 2, 2), np.uint8), "labels": [5], "num_classes": 3}, "label 5"),
+        ({"images": np.zeros((1, 2, 2), np.uint8), "labels": [0], "num_classes": 0}, "is 0, allow"),
+        (
+            {"images": np.zeros((3, 2, 2), np.uint8), "labels": [0, 1, 2**32 + 1]},
+            "num_classes, or the largest label plus one, is 4294967298, allowed: 1 to 2147483647",
+        ),
         # It must not wrap to 0 in int32.
         (
             {"images": np.zeros((1, 2, 2), np.uint8), "labels": [2**32], "num_classes": 10},

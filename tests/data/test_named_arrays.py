@@ -1,5 +1,8 @@
 """Arrays by name: as they are stored, whole, finite, and no pickle."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -52,6 +55,18 @@ def test_a_torn_file_is_named(path, damage):
         raw[raw.index(ARRAYS["a"].tobytes()) + 9] ^= 1
     path.write_bytes(raw)
     assert "no weights" in message(path, "a")
+
+
+def test_a_member_that_is_no_array_or_goes_on_after_it_is_named(path):
+    member = io.BytesIO()
+    np.save(member, ARRAYS["a"])
+    for inside, expected in (
+        (path.read_bytes(), "the magic string is not correct"),
+        (member.getvalue() + b"more", "no weights (4 bytes after an array)"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", inside)
+        assert expected in message(path, "a")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -60,12 +60,19 @@ def test_a_pickle_is_refused_unread(tmp_path):
     [
         ({"mean": MEAN}, "allowed: .npz with mu and sigma"),
         ({"mu": MEAN, "sigma": np.eye(2)}, "mu is (3,), sigma is (2, 2)"),
+        ({"mu": MEAN, "sigma": -COVARIANCE}, "sigma is no covariance, allowed: symmetric, with no"),
+        ({"mu": MEAN, "sigma": COVARIANCE + np.eye(3, k=1)}, "sigma is no covariance"),
         ({"mu": MEAN * np.nan, "sigma": COVARIANCE}, "not finite"),
     ],
 )
 def test_what_is_no_mean_and_covariance_is_named(path, entries, expected):
     np.savez(path, **entries)
     assert expected in message(path)
+
+
+def test_a_covariance_that_is_one_up_to_rounding_is_read(path):
+    np.savez(path, mu=MEAN, sigma=np.diag([-1e-9, 0, 1]) + 1e-6 * np.eye(3, k=1))
+    assert data.read_statistics(path)[1][0, 1] == 1e-6
 
 
 def test_a_missing_file_is_named(tmp_path):
