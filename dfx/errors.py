@@ -31,10 +31,24 @@ def unknown(kind: str, name: object, allowed: Iterable[str]) -> PersonError:
     "unknown solver 'ddmi': did you mean 'ddim'? allowed: ddim, ddpm, heun"
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    near.sort(key=lambda other: sorted(other) != sorted(str(name)))  # swapped letters come first
-    hint = f": did you mean {near[0]!r}?" if near else "."
+    near = nearest(str(name), names, cutoff=0.5)
+    hint = f": did you mean {near!r}?" if near else "."
     return PersonError(f"unknown {kind} {name!r}{hint} allowed: {', '.join(names)}")
+
+
+def nearest(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the valid name that is spelt most alike, None if none is; capitals do not matter.
+
+    Args:
+      cutoff: how much alike, from 0 to 1.
+
+    >>> nearest("DDMI", ["ddim", "ddpm", "heun"])
+    'ddim'
+    """
+    small, others = name.lower(), {other.lower(): other for other in allowed}
+    near = difflib.get_close_matches(small, others, n=3, cutoff=cutoff)
+    near.sort(key=lambda other: sorted(other) != sorted(small))  # swapped letters come first
+    return others[near[0]] if near else None
 
 
 def choose(kind: str, name: str, registry: dict):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from typing import NamedTuple
 
-from dfx.errors import PersonError
+from dfx.errors import PersonError, nearest
 
 
 class Arguments(NamedTuple):
@@ -36,13 +35,16 @@ class Arguments(NamedTuple):
             raise PersonError(f"--config.{name} is of no use here: a run folder has its own config")
 
 
-def parse(argv: list[str], options: tuple[str, ...]) -> Arguments:
+def parse(argv: list[str], options: tuple[str, ...], settings: bool = True) -> Arguments:
     """Return the sorted command line; `--name=value` and `--name value` are the same.
+
+    Args:
+      settings: whether the command has a use for settings: a message on an option names them.
 
     Raises:
       PersonError: an option that does not exist, or one without its value.
     """
-    words, found, settings = [], {}, []
+    words, found, given_settings = [], {}, []
     rest = iter(argv)
     for word in rest:
         if not word.startswith("-"):
@@ -50,7 +52,7 @@ def parse(argv: list[str], options: tuple[str, ...]) -> Arguments:
             continue
         name, given, value = word.partition("=")
         if name not in options and not name.startswith("--config."):
-            raise _unknown(name, options)
+            raise _unknown(name, options, settings)
         if not given:
             value = next(rest, "--")
             if value.startswith("--"):
@@ -58,13 +60,13 @@ def parse(argv: list[str], options: tuple[str, ...]) -> Arguments:
         if name in options:
             found[name] = value
         else:
-            settings.append((name.removeprefix("--config."), value))
-    return Arguments(tuple(words), found, tuple(settings), tuple(argv))
+            given_settings.append((name.removeprefix("--config."), value))
+    return Arguments(tuple(words), found, tuple(given_settings), tuple(argv))
 
 
-def _unknown(name: str, options: tuple[str, ...]) -> PersonError:
+def _unknown(name: str, options: tuple[str, ...], settings: bool) -> PersonError:
     head, dot, tail = name.partition(".")
-    nearest = difflib.get_close_matches(head, ["--config" if dot else "", *options, "--help"], n=1)
-    hint = f": did you mean {nearest[0] + dot + tail!r}?" if nearest else "."
-    allowed = ", ".join([*options, "--config.SETTING"])
-    return PersonError(f"unknown option {name!r}{hint} allowed: {allowed}")
+    near = nearest(head, [*(["--config"] if dot and settings else []), *options, "--help"])
+    hint = f": did you mean {near + dot + tail!r}?" if near else "."
+    allowed = ", ".join([*options, *(["--config.SETTING"] if settings else [])])
+    return PersonError(f"unknown option {name!r}{hint} allowed: {allowed or '--help'}")

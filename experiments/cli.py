@@ -24,6 +24,7 @@ default dfx/jax in the user's cache folder.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -33,7 +34,8 @@ from dfx.errors import choose
 from dfx.runs import describe, provenance
 from dfx.runs.outcome import exit_status
 from experiments.arguments import Arguments, parse
-from experiments.launch import join, run_study
+from experiments.environment import starts_jax
+from experiments.launch import draw, join, run_study
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +53,8 @@ def _command(argv: list[str]) -> None:
         command = choose("command", argv[0], _COMMANDS)
         if argv[0] == "run":
             join(argv)
-        command(parse(argv[1:], _OPTIONS.get(argv[0], ("--workdir",))))
+        options = _OPTIONS.get(argv[0], ("--workdir",))
+        command(parse(argv[1:], options, settings=argv[0] == "run"))
 
 
 def _list(arguments: Arguments) -> None:
@@ -68,6 +71,7 @@ def _list(arguments: Arguments) -> None:
         print(line if len(line) <= columns else f"{line[: columns - 5].rstrip()} ...]")
 
 
+@starts_jax()
 def _solvers(arguments: Arguments) -> None:
     from dfx.solvers import REGISTRY
 
@@ -90,9 +94,7 @@ def _run(arguments: Arguments) -> None:
 
 
 def _figures(arguments: Arguments) -> None:
-    import analysis
-
-    analysis.draw(_folder(arguments, "dfx figures DIR"))
+    draw(_folder(arguments, "dfx figures DIR"))
 
 
 def _claims(arguments: Arguments) -> None:
@@ -104,7 +106,7 @@ def _claims(arguments: Arguments) -> None:
 def _folder(arguments: Arguments, usage: str) -> str:
     arguments.refuse_settings()
     given = filter(None, [arguments.options.get("--workdir"), *arguments.words])
-    return arguments._replace(words=tuple(given)).positionals(usage)[0]
+    return os.path.expanduser(arguments._replace(words=tuple(given)).positionals(usage)[0])
 
 
 _COMMANDS = {

@@ -20,6 +20,7 @@ from dfx.runs.place import check, default_folder
 from dfx.runs.processes import by_first, several, together
 from experiments.arguments import Arguments
 from experiments.compiled import compile_in_haste, device_a_core, keep_compiled, plain_warnings
+from experiments.environment import keep_only_where_possible, starts_jax
 
 _AUTO = re.compile(r"--processes[= ]auto\b")
 
@@ -32,6 +33,7 @@ class Study(NamedTuple):
     path: Path
 
 
+@starts_jax()
 def join(argv: list[str]) -> None:
     """Join the other processes of the run, where the words or the environment ask for it.
 
@@ -48,6 +50,7 @@ def join(argv: list[str]) -> None:
     auto = _AUTO.search(" ".join(argv)) is not None
     if auto or "JAX_COORDINATOR_ADDRESS" in os.environ:
         keep_compiled()
+        keep_only_where_possible()
         device_a_core()
         from dfx.train import start_processes  # here: it imports JAX
 
@@ -64,7 +67,7 @@ def find(spec: str) -> Study:
     name, _, size = spec.partition(":")
     known = configs.studies()
     path = Path(name) if name.endswith(".py") else choose("study", name, known)
-    if not path.is_file() or not path.stem.isidentifier():
+    if not os.path.isfile(path) or not path.stem.isidentifier():
         raise PersonError(f"there is no config file {name!r}; studies: {', '.join(known)}")
     for package in ("experiments", "analysis"):
         if importlib.util.find_spec(f"{package}.{path.stem}") is None:
@@ -72,6 +75,7 @@ def find(spec: str) -> Study:
     return Study(path.stem, size or DEFAULT_SIZE, path)
 
 
+@starts_jax()
 def run_study(spec: str, arguments: Arguments, command: str) -> None:
     """Run a study to its end, or go on with it; draw its figures and print its claims.
 
@@ -93,13 +97,21 @@ def run_study(spec: str, arguments: Arguments, command: str) -> None:
         by_first(lambda: _show(folder))
     else:
         _compute(study, config, folder, command)
-        by_first(lambda: analysis.draw(folder))
+        by_first(lambda: draw(folder))
+
+
+def draw(folder: str | Path) -> None:
+    """Draw the figures of a run and print its claims; see `analysis.draw`."""
+    # It needs no display and sets the one backend it uses; a wrong name here would stop it.
+    os.environ["MPLBACKEND"] = "agg"
+    analysis.draw(folder)
 
 
 def _look(spec: str, arguments: Arguments) -> tuple[Study, ConfigDict, Path]:
     """Return the study, its config and the run folder, all of them checked."""
     study = find(spec)
     keep_compiled()  # here: the check of a config may read data, and so import JAX
+    keep_only_where_possible()
     device_a_core()
     if study.size == "smoke":
         compile_in_haste()
@@ -138,7 +150,7 @@ def _show(folder: Path) -> None:
     try:
         read_claims(folder)
     except PersonError:  # the process ended between the last array and the claims
-        analysis.draw(folder)
+        draw(folder)
     else:
         analysis.show(folder)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ def open_run(
         try:
             run = kind(make_folder(folder), frozen, study, size, Lock(folder), new)
         except OSError as error:
+            _remove(new)
             raise PersonError(f"{folder} cannot be written: {error.strerror}") from None
         try:
             place.check(folder, frozen, study)  # again, now that nobody else can write
@@ -59,3 +61,10 @@ def open_run(
         return run
 
     return join_run(folder, frozen, study, size, begin) if several() else begin(Run)
+
+
+def _remove(made: Sequence[Path]) -> None:
+    """Remove those of the folders that are there and empty, the innermost first."""
+    for folder in made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

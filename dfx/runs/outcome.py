@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -36,6 +37,9 @@ def exit_status(command: Callable[[], None]) -> int:
 
     Notes added to the exception (`add_note`), such as how to go on, are part of the line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that it cannot show is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     return leave(_status(command))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from dfx.errors import nearest
 from dfx.runs.checks import ConfigError, refuse
 
 _WORDS: dict[type, str] = {
@@ -170,10 +170,9 @@ def _unknown(config: ConfigDict, setting: str) -> ConfigError:
 
 def _nearest(setting: str, every: list[str]) -> str | None:
     """Return the right name in another group if there is one, else the name spelt most alike."""
-    last = setting.rpartition(".")[2]
-    moved = [name for name in every if name.rpartition(".")[2] == last]
-    close = difflib.get_close_matches(setting, moved or every, n=1, cutoff=0.0 if moved else 0.6)
-    return close[0] if close else None
+    last = setting.rpartition(".")[2].lower()
+    moved = [name for name in every if name.rpartition(".")[2].lower() == last]
+    return nearest(setting, moved, cutoff=0.0) if moved else nearest(setting, every)
 
 
 def _deepest(config: ConfigDict, setting: str) -> tuple[str, ConfigDict]:

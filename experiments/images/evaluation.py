@@ -21,14 +21,14 @@ class Evaluation:
     """How the nets of one run are judged."""
 
     def __init__(self, config, run, parts: Parts, pictures: Pictures, jury: Jury, mesh: Mesh):
-        """Keep what all stops share; see `images_scores.call_jury` for the jury."""
+        """Keep what all stops share; see `scores.call_jury` for the jury."""
         self.config, self.run, self.parts = config, run, parts
         self.pictures, self.jury, self.mesh = pictures, jury, mesh
 
     def judge(self, state: train.State, done: int, seconds: float, last: bool) -> None:
         """Keep as `judged_STEP` what is found of the averaged net after so many steps.
 
-        Samples are scored as `images_scores.score` says, losses as `images_losses.measure`; at the
+        Samples are scored as `scores.score` says, losses as `losses.measure`; at the
         last stop there are bits per dimension too.
 
         Args:
@@ -55,7 +55,7 @@ class Evaluation:
         return found
 
     def losses(self, params: Any) -> dict[str, np.ndarray]:
-        """Return the losses of a net, without guidance; see `images_losses.measure`."""
+        """Return the losses of a net, without guidance; see `losses.measure`."""
         recipe, net = self.parts.recipe, self.parts.net
         return images_losses.measure(
             self.config, recipe, recipe.model(net), params,

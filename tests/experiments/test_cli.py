@@ -95,6 +95,14 @@ def test_figures_and_claims_come_from_the_folder_alone(dfx, sheep, studies):
     assert dfx("--workdir=a", analysis.main) == dfx("--workdir a", analysis.main) == (0, out, "")
 
 
+def test_a_tilde_is_the_persons_home(dfx, monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert dfx(["run", "sheep:smoke", "--workdir=~/a"])[0] == 0
+    for line in ("figures --workdir=~/a", "claims ~/a"):
+        status, _, err = dfx(line)
+        assert (status, err) == (0, "")
+
+
 def raiser(error):
     def hook():
         raise error

@@ -26,6 +26,12 @@ MISTAKES = {
     "run shep": "unknown study 'shep': did you mean 'sheep'?",
     "run sheep:smkoe": "unknown size of sheep 'smkoe': did you mean 'smoke'?",
     "run configs/sheep.py": "there is no config file 'configs/sheep.py'",
+    f"run {'x' * 300}.py": "there is no config file",
+    f"run sheep --workdir=new/{'x' * 300}": "cannot be written: File name too long",
+    "run SHEEP": "did you mean 'sheep'?",
+    "run sheep --WORKDIR=a": "did you mean '--workdir'?",
+    "run sheep --config.TRAIN.Rate=1": "did you mean 'config.train.rate'?",
+    "run sheep --config.solver=DDIM": "did you mean 'ddim'?",
     "run .py": "there is no config file '.py'",
     "run sheep:smoke --wrokdir=a": "unknown option '--wrokdir': did you mean '--workdir'?",
     "run sheep --confg.seed=1": "unknown option '--confg.seed': did you mean '--config.seed'?",
@@ -75,6 +81,19 @@ def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(dfx, line):
     assert all(line.startswith("dfx: sheep:default in runs/") for line in before)
     assert out == ""
     assert sorted(path.name for path in Path().rglob("*")) == ["file", "full", "thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("list --workdir=x", "--help"),
+        ("figures -x", "--workdir"),
+        ("claims -x", "--workdir"),
+        ("run sheep -x", "--workdir, --processes, --config.SETTING"),
+    ],
+)
+def test_an_unknown_option_is_told_what_its_command_takes(dfx, line, allowed):
+    assert dfx(line)[2].endswith(f". allowed: {allowed}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run that was stopped, killed or damaged: it says so, and goes on where it was."""
 
+import io
 import os
 import random
 import re
@@ -16,7 +17,8 @@ import pytest
 
 from dfx.errors import PersonError, Stopped
 from dfx.runs import read_run
-from experiments import compiled
+from dfx.runs.outcome import exit_status
+from experiments import compiled, environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,6 +113,59 @@ def test_a_reader_that_stops_reading_is_no_traceback(drive):
     err = process.stderr.read()
     assert process.wait() in (0, 1)
     assert "Error" not in err
+
+
+def test_what_a_terminal_cannot_show_is_no_traceback(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert exit_status(lambda: print("1 ± 2 in \udcff")) == 0
+    assert out.buffer.getvalue() == rb"1 \xb1 2 in \udcff" + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [("JAX_ENABLE_X64", "maybe", "true or false"), ("JAX_NUM_CPU_DEVICES", "x", "a whole number")],
+)
+def test_what_keeps_jax_from_being_imported_is_one_line(drive, monkeypatch, name, value, allowed):
+    monkeypatch.setenv(name, value)
+    process = drive("solvers")
+    _, err = process.communicate()
+    line, imported = err.splitlines()
+    assert (process.returncode, imported) == (2, "False")
+    assert f"does not start with {name}='{value}' in the environment, allowed: {allowed}" in line
+
+
+def test_devices_that_are_not_here_are_one_line_and_a_bug_is_none(dfx, sheep, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "foo")
+    sheep.HOOKS["train", 1] = raiser(AssertionError())
+    status, _, err = dfx("run sheep:smoke --workdir=a")
+    assert status == 1 and "Traceback" in err
+    monkeypatch.setattr("jax.devices", raiser(AssertionError()))
+    status, _, err = dfx("run sheep:smoke --workdir=b")
+    assert status == 2 and err.count("\n") == 1 and not Path("b").exists()
+    assert "JAX does not start with JAX_PLATFORMS='foo' in the environment, allowed:" in err
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert dfx("run sheep:smoke --workdir=b")[0] == 1  # nothing in the environment is to blame
+
+
+def test_figures_take_no_backend_from_the_environment(dfx, monkeypatch):
+    dfx("run sheep:smoke --workdir=a")
+    monkeypatch.setenv("MPLBACKEND", "foo")
+    assert dfx("figures a")[0] == 0
+    assert os.environ["MPLBACKEND"] == "agg"
+
+
+def test_a_folder_for_compiled_programs_that_cannot_be_is_named(tmp_path, monkeypatch, capsys):
+    for folder in (str(tmp_path), str(tmp_path / "new/er"), "gs://bucket/x", ""):
+        monkeypatch.setenv(compiled.FOLDER, folder)
+        environment.keep_only_where_possible()
+        assert os.environ[compiled.FOLDER] == folder
+    assert capsys.readouterr().err == "" and not os.listdir(tmp_path)
+    monkeypatch.setenv(compiled.FOLDER, "/dev/null/x")
+    environment.keep_only_where_possible()
+    assert os.environ[compiled.FOLDER] == ""
+    expected = "/dev/null/x: /dev/null is no folder: compiled programs are not kept"
+    assert expected in capsys.readouterr().err
 
 
 def test_sigterm_ends_with_143_and_says_how_to_go_on(studies, drive):
