@@ -29,7 +29,7 @@ HASTY_FLAG = (
     else "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
 )
 MOST_DEVICES = 8  # ensembles have a few dozen members; more devices would share them unevenly
-_TORN = re.compile(r"compilation cache entry for '([\w.<>-]+)'")
+_TORN = re.compile(r"reading persistent compilation cache entry for '([\w.<>-]+)'")
 
 
 def keep_compiled() -> None:

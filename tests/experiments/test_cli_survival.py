@@ -267,9 +267,12 @@ def test_a_torn_compiled_program_is_removed_with_one_line(tmp_path, monkeypatch,
         torn = "Error reading persistent compilation cache entry for 'jit_f': error -5"
         warnings.warn(torn, stacklevel=1)
         warnings.warn("something\nelse", stacklevel=1)
+        full = "Error writing persistent compilation cache entry for 'jit_f_g': No space left"
+        warnings.warn(full, stacklevel=1)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "dfx: warning: the kept compilation of jit_f was damaged: compiling it again",
         "dfx: warning: something else",
+        f"dfx: warning: {full}",
     ]
     assert os.listdir(tmp_path) == ["jit_f_g-3-cache"]
