@@ -24,9 +24,6 @@ CLOSE = 0.025
 #: Of moments and distances of maps of the noise: solver and quadrature.
 MAP_ERROR = 1e-5
 
-#: The weight that the authors of CFG++ set against the scale 0.6.
-AUTHORS_WEIGHT = 7.5
-
 
 def analyse(folder: Path) -> list[Claim]:
     """Draw every figure and return the claims."""
@@ -83,7 +80,7 @@ def tilt_claims(run: Record) -> list[Claim]:
     )
     most = run.config.corrector.corrections[-1]
     return [
-        exact(
+        of_map(
             of_flow[row], id="5a", paper=TILTED, paper_value="0", rule=below(CLOSE), unit="W1",
             statement="two modes, w = 2: the ODE samples p_u (p_c / p_u)^w",
         ),
@@ -96,7 +93,7 @@ def tilt_claims(run: Record) -> list[Claim]:
             rule=above(0.0), unit="W1",
             statement=f"two modes, w = {weight:g}: the SDE ends nearer to it than the ODE",
         ),
-        exact(
+        of_map(
             pair_flow, id="6a", paper="closed forms", paper_value="0", rule=below(1e-4),
             statement="Gaussian pair: largest relative error of the ODE's mean and variance",
         ),
@@ -137,7 +134,7 @@ def cfgpp_claims(run: Record) -> list[Claim]:
     mean = statistics.moments(limit["z"], limit["plus"])[0]
     factor = identity["mean_weight"][row]
     inverted = list(settings.round_trip_steps).index(50)
-    nominal, matched = statistics.round_trip_ratios(run, AUTHORS_WEIGHT)
+    nominal, matched = statistics.round_trip_ratios(run, statistics.AUTHORS_WEIGHT)
     weight = factor * settings.scale
     off = float(np.abs(identity["plus"] - identity["free"]).max())
     pair = f"{settings.scale:g} / CFG at"
@@ -146,11 +143,11 @@ def cfgpp_claims(run: Record) -> list[Claim]:
             id="8a", paper="identity", paper_value="0", ours=off, low=off, high=off,
             rule=below(1e-12), statement="largest CFG++ minus DDIM with w = lam rho / (rho - rho')",
         ),
-        exact(
+        of_map(
             factor, id="8b", paper=f"{CHUNG}, code", paper_value="12.5", rule=within(11.25, 13.75),
             statement="mean w / lam of that, Stable Diffusion's levels, 50 steps",
         ),
-        exact(
+        of_map(
             mean[-1] - mean[row], id="9", paper="identity", paper_value="no limit",
             rule=above(1.0), statement=f"two modes: CFG++'s mean at {steps} minus 50 steps",
         ),
@@ -158,7 +155,7 @@ def cfgpp_claims(run: Record) -> list[Claim]:
             nominal[inverted], id="10a", paper=CHUNG,
             paper_value="< 1", rule=below(1.0),
             statement=f"quadrants, 50 steps, round trip: error of CFG++ {pair} "
-            f"w = {AUTHORS_WEIGHT:g}",
+            f"w = {statistics.AUTHORS_WEIGHT:g}",
         ),
         from_ratios(
             matched[inverted], id="10b", paper=CHUNG,
@@ -184,22 +181,22 @@ def where_claims(run: Record) -> list[Claim]:
     best, (_, spread) = float(auto["best"]), statistics.moments(auto["z"], auto["gaussian.best"])
     w = f"w = {run.config.interval.weight:g}"
     return [
-        exact(
+        of_map(
             away["low"] / away["all"], id="11a", paper=INTERVAL, paper_value="0",
             rule=below(0.1),
             statement=f"{w}, sigma < {low:g} only: W1 to the class's law / that of all levels",
         ),
-        exact(
+        of_map(
             (mean["high"] - mean["none"]) / (mean["all"] - mean["none"]), id="11b", paper=INTERVAL,
             paper_value="most", rule=above(0.5),
             statement=f"{w}, sigma > {high:g} only: the mean's shift / that of all levels",
         ),
-        exact(
+        of_map(
             std["middle"] - std["all"], id="11c", paper=INTERVAL, paper_value="> 0",
             rule=above(0.0),
             statement=f"{w}: deviation, sigma in ({low:g}, {high:g}] only minus all levels",
         ),
-        exact(
+        of_map(
             float(spread**2) - 1, id="12a", paper="closed form", paper_value="0",
             rule=within(-1e-4, 1e-4),
             statement=f"Gaussian, autoguidance at w* = {best:.4f}: variance minus the truth",
@@ -227,7 +224,7 @@ def best_weight_claim(run: Record, name: str, **fields) -> Claim:
     )  # fmt: skip
 
 
-def exact(value, *, rule: Rule, **fields) -> Claim:
+def of_map(value, *, rule: Rule, **fields) -> Claim:
     """Return a claim on a number without sampling error, known up to MAP_ERROR."""
     value = float(value)
     return Claim(ours=value, low=value - MAP_ERROR, high=value + MAP_ERROR, rule=rule, **fields)

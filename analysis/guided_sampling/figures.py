@@ -124,9 +124,10 @@ def cfgpp(run: Record):
     ax.set(xlabel="mean weight, 50 steps", ylabel="round trip error (rms)", ylim=(0, None))
     ax.legend(loc="lower right")
     ax = axes[0, 2]
-    nominal, matched = statistics.round_trip_ratios(run, 7.5)
-    steps = settings.round_trip_steps
-    style.points(ax, steps, nominal.T, label="at w = 7.5", color=style.GREEN, linestyle="-")
+    weight, steps = statistics.AUTHORS_WEIGHT, settings.round_trip_steps
+    nominal, matched = statistics.round_trip_ratios(run, weight)
+    style.points(ax, steps, nominal.T, label=f"at w = {weight:g}", color=style.GREEN,
+                 linestyle="-")  # fmt: skip
     style.points(ax, steps, matched.T, label="at its mean weight", color=style.PURPLE,
                  marker="D", linestyle="--")  # fmt: skip
     ax.axhline(1.0, linestyle="--", color=style.GREY, linewidth=1)

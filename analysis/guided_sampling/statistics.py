@@ -13,6 +13,9 @@ from dfx.runs import Record
 #: Data have unit size; a sample that ends this far from where it should is lost.
 LOST = 1.0
 
+#: The weight that the authors of CFG++ set against the scale 0.6.
+AUTHORS_WEIGHT = 7.5
+
 
 def normal_weights(z) -> np.ndarray:
     """Return the standard normal weights of equally spaced z, which add up to 1, shape of z."""

@@ -96,7 +96,7 @@ def npy_shards(folder: str | os.PathLike, split: str = "train") -> NpyShards:
                 f"{path}: rows are {opened[-1].dtype} of shape {opened[-1].row}, those of "
                 f"{paths[0].name} {opened[0].dtype} of {opened[0].row}"
             )
-    return NpyShards(root, split, tuple(opened), _labels(root, split, field, opened))
+    return NpyShards(root, split, tuple(opened), _labels(field, opened))
 
 
 def _field(root: Path, split: str) -> str:
@@ -154,7 +154,7 @@ def _read(shard: Shard, row: int, into: np.ndarray) -> None:
         raise DataError(f"{shard.path}: cut short, row {row} has {count} of {into.nbytes} bytes")
 
 
-def _labels(root: Path, split: str, field: str, shards: list[Shard]) -> np.ndarray | None:
+def _labels(field: str, shards: list[Shard]) -> np.ndarray | None:
     """All labels, in memory: four bytes a picture."""
     paths = [Path(str(s.path).removesuffix(f"_{field}.npy") + f"_{LABELS}.npy") for s in shards]
     missing = [path for path in paths if not path.is_file()]

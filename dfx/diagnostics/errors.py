@@ -3,7 +3,8 @@
 An error is a function (x, level) -> r, shape of x, in units of a score; `with_error` adds it to a
 field, so that every solver can sample the result. `rotated` and `matrix_gauge` satisfy the gauge
 condition at every level (`gauge.py`); `gradient_of` violates it unless it vanishes. The size of an
-error is E_p|r|^2, the mean over points of the level's own law.
+error is E_p|r|^2, the mean over points of the level's own law. An error is `pointwise`, and is
+sampled in blocks, if all that it is made of says so; a plain function does not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from dfx.diagnostics.gauge import gauge_field
 from dfx.errors import PersonError
+from dfx.fields.blocks import is_pointwise
 from dfx.fields.field import as_pytree, denoiser, predict
 from dfx.pytree import pytree
 from dfx.schedules.schedule import Level
@@ -31,7 +33,10 @@ class Rotated:
 
     exact: Callable
     matrix: Any
-    pointwise = True
+
+    @property
+    def pointwise(self):
+        return is_pointwise(self.exact)
 
     def __call__(self, x, level: Level):
         score = predict(self.exact, x, level, "score").reshape(x.shape[0], -1)
@@ -45,7 +50,10 @@ class MatrixGauge:
 
     exact: Callable
     matrix: Callable
-    pointwise = True
+
+    @property
+    def pointwise(self):
+        return is_pointwise(self.exact) and is_pointwise(self.matrix)
 
     def __call__(self, x, level: Level):
         score = lambda x: predict(self.exact, x, level, "score")  # noqa: E731
@@ -58,7 +66,10 @@ class Gradient:
     """r = grad u; made by `gradient_of`."""
 
     potential: Callable
-    pointwise = True
+
+    @property
+    def pointwise(self):
+        return is_pointwise(self.potential)
 
     def __call__(self, x, level: Level):
         return jax.grad(lambda x: jnp.sum(self.potential(x, level)))(x)
@@ -89,7 +100,7 @@ class Erroneous:
 
     @property
     def pointwise(self):
-        return getattr(self.field, "pointwise", False) and getattr(self.error, "pointwise", False)
+        return is_pointwise(self.field) and is_pointwise(self.error)
 
     def __call__(self, x, level: Level):
         weight = self.weight(level) if callable(self.weight) else self.weight

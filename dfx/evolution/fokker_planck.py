@@ -37,7 +37,7 @@ def evolve(
     the diffusion by far, |b| h >> D, and where D = 0, order 1 in the spacing: take `ode_law` there.
     Coefficients are those of the middle of each step, so the field is not evaluated at the last
     time, which may be that of clean data. Each step costs the drift on all inner faces, about d
-    evaluations of the field a cell, and d (2 d - 1) tridiagonal solves, twice that for "patankar".
+    evaluations of the field a cell, and 2 d - 1 tridiagonal solves, twice that for "patankar".
 
     Args:
       motion: what moves, for example `reverse(schedule, field)`.

@@ -75,7 +75,7 @@ def make_grid(low, high, cells) -> Grid:
 
     Args:
       low, high: numbers (one dimension), or one per axis, shape (d,).
-      cells: the number of cells along each axis, an int or one per axis; at least 3.
+      cells: the number of cells along each axis, one per axis or one for all; at least 3.
 
     Raises:
       PersonError: not one or two axes, an empty box or too few cells.
@@ -84,7 +84,7 @@ def make_grid(low, high, cells) -> Grid:
     array([-0.75, -0.25,  0.25,  0.75])
     """
     low, high = (np.atleast_1d(np.asarray(a, np.float64)) for a in (low, high))
-    shape = np.atleast_1d(cells)
+    shape = np.full(low.shape, cells) if np.ndim(cells) == 0 else np.asarray(cells)
     if not (low.shape == high.shape == shape.shape and low.shape in ((1,), (2,))):
         raise PersonError(
             f"low {low.tolist()}, high {high.tolist()}, cells {shape.tolist()}: give one number "

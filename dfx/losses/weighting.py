@@ -37,15 +37,18 @@ def on_x0(root: Callable[[Level], jax.Array]) -> Weighting:
     alpha and sigma are raised to the smallest normal number, so that root may divide by both: at
     the ends of a schedule the factor then takes its limit instead of 0 / 0. Roots and not
     weights, since squares of alpha leave the range of float32 where a DDPM table ends. A level at
-    which the prediction does not determine x0 at all counts nothing.
+    which the prediction does not determine x0 counts nothing: eps and score where alpha = 0, whose
+    limits are infinite for some weightings.
     """
 
     def weighting(level, prediction):
         least = jnp.finfo(jnp.result_type(level.alpha)).tiny
-        level = level._replace(
-            alpha=jnp.maximum(level.alpha, least), sigma=jnp.maximum(level.sigma, least)
-        )
-        return (root(level) * x0_slope(level, prediction)) ** 2
+        level = level._replace(sigma=jnp.maximum(level.sigma, least))
+        # Of an alpha that was raised, eps would tell x0.
+        signal = jnp.where(level.alpha < least, 0, level.alpha)
+        slope = x0_slope(level._replace(alpha=signal), prediction)
+        level = level._replace(alpha=jnp.maximum(level.alpha, least))
+        return (root(level) * slope) ** 2
 
     return weighting
 

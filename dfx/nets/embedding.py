@@ -53,12 +53,19 @@ def fourier(t, width: int, scale: float = 16.0):
 
     Args:
       t: times or log noise levels of order one, any shape.
+      width: an even number of features, at least 2.
+      scale: the deviation of that normal law, in turns per unit of t; positive.
 
     Returns:
       Shape (*t.shape, width), float32 or the wider dtype of t.
 
+    Raises:
+      PersonError: another width.
+
     Source: Song et al. (2021), appendix C.2, with drawn frequencies.
     """
+    if width < 2 or width % 2:
+        raise PersonError(f"Fourier features: width {width}: allowed are even numbers from 2 up")
     half = width // 2
     t = _at_least_float32(t)
     frequencies = scale * scipy.special.ndtri(0.5 + (np.arange(half) + 0.5) / (2 * half))

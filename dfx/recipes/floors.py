@@ -12,7 +12,6 @@ import numpy as np
 
 from dfx.fields import pair
 from dfx.losses import weighting as weightings
-from dfx.losses.weighting import x0_slope
 from dfx.recipes.recipe import Recipe
 from dfx.schedules import Level, on_host
 
@@ -56,8 +55,9 @@ def gaussian_loss(recipe: Recipe, variances) -> float:
     level, weight = _levels(recipe)
     v = np.asarray(variances, np.float64)[:, None]
     posterior = (v * level.sigma**2 / (level.alpha**2 * v + level.sigma**2)).mean(0)
-    slope = np.asarray(x0_slope(level, recipe.prediction), np.float64)
-    return float((weight * posterior / slope**2).mean())
+    c, s = (np.asarray(entry) for entry in pair(recipe.prediction, level))
+    slope = c - s * level.alpha / level.sigma  # dp/dx0 at fixed x: of eps 0 where alpha = 0
+    return float((weight * posterior * slope**2).mean())
 
 
 def _levels(recipe: Recipe) -> tuple[Level, np.ndarray]:

@@ -60,7 +60,7 @@ def checksum(path: str | Path) -> str:
     """
     with open(path, "rb") as file:
         digest = _digest(file)
-        if digest is None or file.read() != digest:
+        if file.read() != digest:
             raise Damaged(f"{path} is torn or damaged")
     return digest.decode()
 

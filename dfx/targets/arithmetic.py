@@ -66,3 +66,10 @@ def sum_rows(f: Callable, *arrays):
 def einsum(spec: str, *arrays):
     """`jnp.einsum` without the rounding of factors that accelerators do by default."""
     return jnp.einsum(spec, *arrays, precision="highest")
+
+
+def product(a, b):
+    """a @ b, of JAX arrays without that rounding; of two NumPy arrays as NumPy does it."""
+    if isinstance(a, jax.Array) or isinstance(b, jax.Array):
+        return jnp.matmul(a, b, precision="highest")
+    return a @ b

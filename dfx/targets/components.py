@@ -132,7 +132,7 @@ def see(law: Rounded, x, centre=None) -> Components:
     alpha, alpha_low, sigma = jax.tree.map(_place, (law.alpha, law.alpha_low, law.sigma))
     x = x.T[:, None, :]
     if centre is None:
-        tiny = jnp.finfo(x.dtype).tiny ** 0.5
+        tiny = float(jnp.finfo(x.dtype).tiny) ** 0.5
         box = mean.min(1, keepdims=True), mean.max(1, keepdims=True)
         centre = jnp.clip(x / jnp.maximum(alpha, tiny), *box)
     centre = jax.lax.stop_gradient(centre)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from dfx.errors import PersonError
 from dfx.pytree import pytree
-from dfx.targets.arithmetic import closeness, einsum, residual, split, sum_rows
+from dfx.targets.arithmetic import closeness, einsum, product, residual, split, sum_rows
 
 #: The largest dimension in which distances are computed by differences rather than products.
 LOW_DIM = 8
@@ -101,7 +101,7 @@ class Empirical:
     def covariance(self):
         """Return Cov[x0] of the flattened points, shape (d, d)."""
         offsets = (self.points - self.mean()).reshape(self.num_components, -1)
-        return offsets.T @ offsets / self.num_components
+        return product(offsets.T, offsets) / self.num_components
 
     def sample(self, key, n: int, dtype=jnp.float32):
         """Draw points with replacement, shape (n, *sample). Sample i is the same for every n."""
@@ -174,7 +174,7 @@ class Empirical:
             centre = jax.lax.stop_gradient(points.mean(0))
             return _Queries(x, alpha, low, sigma, centre, None, residual(x, alpha, low, centre))
         points = self._flat().astype(x.dtype)
-        nearest = x / jnp.maximum(alpha, jnp.finfo(x.dtype).tiny ** 0.5)
+        nearest = x / jnp.maximum(alpha, float(jnp.finfo(x.dtype).tiny) ** 0.5)
         reference = jax.lax.stop_gradient(jnp.clip(nearest, points.min(0), points.max(0)))
         shift = residual(x, alpha, low, reference)
         return _Queries(x, alpha, low, sigma, jnp.zeros_like(points[0]), reference, shift)
@@ -190,7 +190,7 @@ def _mean(queries, points, block):
         # The result does not depend on the maximum, so no derivative need pass through it.
         new = jnp.maximum(top, jax.lax.stop_gradient(log_weights).max(1))
         weights, faded = jnp.exp(log_weights - new[:, None]), jnp.exp(top - new)
-        sums = sums * faded[:, None] + _product(weights, points)
+        sums = sums * faded[:, None] + product(weights, points)
         return new, total * faded + weights.sum(1), sums
 
     none = jnp.zeros_like(queries.x[:, 0])
@@ -263,7 +263,7 @@ def _log_weights(queries, points):
     """Log weights of points (b, d) relative to the centre, up to a constant a query, (n, b)."""
     slope, curvature = _slopes(queries)
     if queries.reference is None:
-        return _product(slope, points.T) - curvature * (points**2).sum(1)
+        return product(slope, points.T) - curvature * (points**2).sum(1)
     rows = queries.reference.T[:, :, None], slope.T[:, :, None]
     return sum_rows(closeness, points.T[:, None], None, *rows, curvature[None])
 
@@ -277,21 +277,17 @@ def _log_weight(queries, near):
 
 def _first(weights, points, near):
     if points.shape[1] > LOW_DIM:
-        return _product(weights, points) - weights.sum(1, keepdims=True) * near
+        return product(weights, points) - weights.sum(1, keepdims=True) * near
     return einsum("nb,nbd->nd", weights, points - near[:, None])
 
 
 def _trace(weights, points, near):
     if points.shape[1] > LOW_DIM:
-        cross = (2 * near * _product(weights, points)).sum(1)
-        return _product(weights, (points**2).sum(1)) - cross + weights.sum(1) * (near**2).sum(1)
+        cross = (2 * near * product(weights, points)).sum(1)
+        return product(weights, (points**2).sum(1)) - cross + weights.sum(1) * (near**2).sum(1)
     return einsum("nb,nbd->n", weights, (points - near[:, None]) ** 2)
 
 
 def _matrix(weights, points, near):
     offsets = points - near[:, None]
     return einsum("nb,nbi,nbj->nij", weights, offsets, offsets)
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")

@@ -24,6 +24,7 @@ import numpy as np
 from dfx.errors import PersonError
 from dfx.pytree import pytree
 from dfx.targets import components as seen_from
+from dfx.targets.arithmetic import einsum, product
 from dfx.targets.blocks import block_size, in_blocks
 
 
@@ -137,20 +138,21 @@ class Mixture:
 
     def mean(self):
         """Return E[x0], shape (d,); float64 NumPy unless the parameters are JAX arrays."""
-        return _namespace(self).exp(self.log_weights) @ self.means
+        return product(_namespace(self).exp(self.log_weights), self.means)
 
     def covariance(self):
         """Return Cov[x0], shape (d, d), in the precision of the parameters."""
         xp = _namespace(self)
         weights, offsets = xp.exp(self.log_weights), self.means - self.mean()
         shares = weights if len(self.variance) > 1 else weights.sum(keepdims=True)
-        out = xp.einsum("k,ki,kj->ij", weights, offsets, offsets)
-        out = out + (shares @ self.variance) * xp.eye(self.dim)
+        contract = einsum if xp is jnp else np.einsum
+        out = contract("k,ki,kj->ij", weights, offsets, offsets)
+        out = out + product(shares, self.variance) * xp.eye(self.dim)
         if self.spectrum is None:
             return out
         if self.basis is None:
-            return out + xp.diag(shares @ self.spectrum)
-        return out + xp.einsum("k,kir,kr,kjr->ij", shares, self.basis, self.spectrum, self.basis)
+            return out + xp.diag(product(shares, self.spectrum))
+        return out + contract("k,kir,kr,kjr->ij", shares, self.basis, self.spectrum, self.basis)
 
     def sample(self, key, n: int, dtype=jnp.float32, balanced: bool = False):
         """Draw x0, shape (n, d). Sample i is the same for every n.
@@ -174,7 +176,7 @@ class Mixture:
         inside = inside * jax.random.normal(key_basis, inside.shape, dtype)
         own = jax.nn.one_hot(labels % len(self.basis), len(self.basis), dtype=dtype)
         basis = jnp.asarray(self.basis, dtype)
-        return x + jnp.einsum("nk,nr,kdr->nd", own, inside, basis, precision="highest")
+        return x + einsum("nk,nr,kdr->nd", own, inside, basis)
 
     def log_prob(self, x, level):
         """Return log p_t(x) in nats, shape (n,)."""
@@ -282,7 +284,7 @@ def _denoise_isotropic(law, x):
     means, variance = part.mean[:, :, 0], part.variance[:, :, 0]
     variance = jnp.broadcast_to(variance, (1, means.shape[1]))
     rows = jnp.concatenate([means, variance, jnp.ones_like(variance)])
-    sums = jnp.matmul(rows, h, precision="highest")
+    sums = product(rows, h)
     hm, hs, h = sums[:-2], sums[-2], sums[-1]
     alpha, sigma = seen.alpha[0, 0], seen.sigma[0, 0]
     return ((sigma**2 * hm + alpha * x.T * hs) / (alpha**2 * hs + sigma**2 * h)).T

@@ -108,17 +108,19 @@ def by_seed(values, num_seeds: int) -> np.ndarray:
 def box(law: Labelled) -> np.ndarray:
     """Return how far the data reach along each axis, shape (d,): |mean| + BOX standard deviations,
     the largest over the components."""
-    parts = [class_covariance_diagonal(law.law, k) for k in range(law.law.num_components)]
+    parts = [component_variances(law.law, k) for k in range(law.law.num_components)]
     return np.max(np.abs(law.law.means) + BOX * np.sqrt(parts), axis=0)
 
 
-def class_covariance_diagonal(law, k: int) -> np.ndarray:
+def component_variances(law, k: int) -> np.ndarray:
     """Return the variance along each axis of component k, shape (d,)."""
     variance = np.full(law.dim, law.variance[k % len(law.variance)])
-    if law.basis is None:
+    if law.spectrum is None:
         return variance
-    basis, spectrum = (a[k % len(a)] for a in (law.basis, law.spectrum))
-    return variance + basis**2 @ spectrum
+    spectrum = law.spectrum[k % len(law.spectrum)]
+    if law.basis is None:
+        return variance + spectrum
+    return variance + law.basis[k % len(law.basis)] ** 2 @ spectrum
 
 
 def outside(x, bound) -> np.ndarray:

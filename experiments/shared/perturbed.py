@@ -12,6 +12,7 @@ distance W_2 of two sets of samples, to be read beside that of two exact draws.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dfx import diagnostics, fields, metrics, solvers, targets
+from dfx.pytree import pytree
 from dfx.schedules import grids, marginal_sample
 
 #: The rotation by a quarter turn, |A s| = |s|.
@@ -76,10 +78,19 @@ def gauge_error(bed: Bed, size=1.0, matrix=TURN) -> Callable:
     return diagnostics.rotated(bed.exact, size * np.asarray(matrix))
 
 
-def ripple(x, level):
-    """Return the potential u = (sin(2 x_1 + 0.5) + cos(2 x_2 - 0.3)) / 2, shape (n,): |grad u|^2
-    is of order 1 on a law of unit size."""
-    return 0.5 * (jnp.sin(2 * x[:, 0] + 0.5) + jnp.cos(2 * x[:, 1] - 0.3))
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Ripple:
+    """The potential u = (sin(2 x_1 + 0.5) + cos(2 x_2 - 0.3)) / 2, shape (n,): |grad u|^2 is of
+    order 1 on a law of unit size. A record, so that it can say `pointwise`."""
+
+    pointwise = True
+
+    def __call__(self, x, level):
+        return 0.5 * (jnp.sin(2 * x[:, 0] + 0.5) + jnp.cos(2 * x[:, 1] - 0.3))
+
+
+ripple = Ripple()
 
 
 def equal_weight(

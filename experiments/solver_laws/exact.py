@@ -139,7 +139,7 @@ def errors(law: Normal, exact: Normal) -> np.ndarray:
     The first two are those seen in coordinates where the exact law is standard normal, Euclidean
     and Frobenius; W_2 is over the root of the trace of the exact covariance.
     """
-    inverse = _root(exact.covariance, -0.5)
+    inverse = _inverse_root(exact.covariance)
     mean = np.linalg.norm(inverse @ (law.mean - exact.mean))
     covariance = np.linalg.norm(inverse @ (law.covariance - exact.covariance) @ inverse)
     wasserstein = np.sqrt(metrics.frechet_gaussian(*law, *exact) / np.trace(exact.covariance))
@@ -191,7 +191,7 @@ def _lane_0(mean, covariance, dim: int) -> Normal:
     return Normal(mean[:dim], covariance[:dim, :dim])
 
 
-def _root(matrix, power: float = 0.5) -> np.ndarray:
-    """A power of a symmetric positive definite matrix."""
+def _inverse_root(matrix) -> np.ndarray:
+    """The power -1/2 of a symmetric positive definite matrix."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return vectors * values**power @ vectors.T
+    return vectors * values**-0.5 @ vectors.T

@@ -1,5 +1,7 @@
 """Gauge fields satisfy the condition and carry the law; harmful errors of the same size do not."""
 
+import dataclasses
+
 import diagnostics_laws as law
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 
 from dfx import diagnostics, fields, schedules, solvers
 from dfx.errors import PersonError
+from dfx.pytree import pytree
 from dfx.targets import Mixture
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -165,6 +168,52 @@ def test_the_flow_of_a_gauge_error_keeps_the_law_and_that_of_a_gradient_does_not
         flow = np.asarray(solvers.sample(tableau, wrong, jnp.eye(2))).T
         gap = np.abs(flow @ start @ flow.T - end).max()
         assert gap < 1e-7 if kept else gap > 0.1  # order 4 with steps of 0.002
+
+
+class Conditioned:
+    """Pulls each sample to a point of its own."""
+
+    @staticmethod
+    def apply(params, x, t, cond=None):
+        return 0.5 * x if cond is None else 0.5 * (x + cond[:, None])
+
+
+def test_errors_of_what_is_held_for_each_sample_are_sampled_as_without_blocks():
+    """4,000 samples, the number from which blocks of 1,000 are the default."""
+    each = jnp.linspace(-1, 1, 4000)
+    net = fields.from_net(Conditioned, {}, "x0", cond=each)
+    own = lambda x, level: matrix(x, level) * each[:, None, None]  # noqa: E731
+    exact, x = fields.oracle(Mixture.gaussian([0.3, 0.0], 0.5)), law.points(4000)
+    tableau = solvers.euler(VP, np.linspace(0.9, 0.1, 5))
+    for error in (
+        diagnostics.rotated(net, TURN),
+        diagnostics.matrix_gauge(exact, own),
+        diagnostics.gradient_of(lambda x, level: each * jnp.sin(x[:, 0])),
+    ):
+        wrong = diagnostics.with_error(exact, error, 0.5)
+        end = solvers.sample(tableau, wrong, x)
+        np.testing.assert_array_equal(end, solvers.sample(tableau, wrong, x, block=0))
+
+
+def test_errors_of_fields_that_take_each_sample_by_itself_may_run_in_blocks():
+    @pytree
+    @dataclasses.dataclass(frozen=True)
+    class Alone:
+        pointwise = True
+
+    exact = fields.oracle(Mixture.gaussian([0.3, 0.0], 0.5))
+    alone, plain = Alone(), lambda x, level: x
+    for marked, error in (
+        (True, diagnostics.rotated(exact, TURN)),
+        (False, diagnostics.rotated(plain, TURN)),
+        (True, diagnostics.matrix_gauge(exact, alone)),
+        (False, diagnostics.matrix_gauge(exact, plain)),
+        (False, diagnostics.matrix_gauge(plain, alone)),
+        (True, diagnostics.gradient_of(alone)),
+        (False, diagnostics.gradient_of(plain)),
+    ):
+        assert error.pointwise == marked
+        assert diagnostics.with_error(exact, error).pointwise == marked
 
 
 def test_float32_stays_float32():

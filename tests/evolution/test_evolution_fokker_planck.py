@@ -187,6 +187,16 @@ def test_two_dimensions_are_found_to_order_two_by_strang_splitting():
     assert 1.8 < slope(errors) < 2.4
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_step_solves_once_along_each_axis_and_again_along_the_first_of_two(dim, method):
+    grid = evolution.make_grid([-1] * dim, [1] * dim, 4)
+    motion = evolution.given(lambda x, t: -x, 0.3)
+    step = lambda p: evolution.evolve(motion, grid, p, [0.0, 0.1], method)  # noqa: E731
+    solves = str(jax.make_jaxpr(step)(jnp.ones(grid.shape))).count("tridiagonal_solve")
+    assert solves == (2 * dim - 1) * (2 if method == "patankar" else 1)
+
+
 def test_kept_densities_are_those_of_shorter_runs():
     grid, times = evolution.make_grid(-4, 4, 40), np.linspace(0, 0.5, 9)
     p = evolution.on_grid(normal([0.3], 0.3), grid)

@@ -28,6 +28,12 @@ def test_centres_and_faces_tile_the_box():
     np.testing.assert_allclose(across[1], 0.5 * (centres[:, 1:] + centres[:, :-1]))
 
 
+def test_one_number_of_cells_is_that_of_every_axis():
+    one, both = (evolution.make_grid([-3, -2], [3, 2], cells) for cells in (8, [8, 8]))
+    assert one.shape == both.shape == (8, 8)
+    np.testing.assert_array_equal(one.centres(), both.centres())
+
+
 def test_moments_of_a_gaussian_on_a_grid_are_its_own():
     """Sums of a smooth density converge faster than any power of the spacing."""
     grid = evolution.make_grid([-7, -6], [6, 7], [50, 60])
@@ -158,6 +164,11 @@ def test_a_missing_package_is_one_clear_line(monkeypatch):
 def test_bad_input_is_one_clear_line():
     with pytest.raises(PersonError, match="one or two axes"):
         evolution.make_grid([0, 0, 0], [1, 1, 1], [4, 4, 4])
+    for cells in ([4], [4, 4, 4], [[4, 4]]):
+        with pytest.raises(PersonError, match="one per axis"):
+            evolution.make_grid([0, 0], [1, 1], cells)
+    with pytest.raises(PersonError, match=r"cells = \[4.5, 4.5\]: whole numbers"):
+        evolution.make_grid([0, 0], [1, 1], 4.5)
     with pytest.raises(PersonError, match="below high"):
         evolution.make_grid(1, 0, 4)
     with pytest.raises(PersonError, match="at least 3"):

@@ -130,15 +130,41 @@ def test_factors_are_numbers_along_a_whole_schedule_in_float32(name, prediction)
 def test_factors_take_their_limits_where_the_data_or_the_noise_vanish():
     schedule = schedules.RectifiedLinear()
     ends = schedule.at(jnp.float32([0, 1e-7, 1e-3, 0.5, 1 - 1e-3, 1 - 1e-7, 1]))
-    clean, noise = (schedules.Level(*(a[i] for a in ends)) for i in (0, -1))
+    clean, late, noise = (schedules.Level(*(a[i] for a in ends)) for i in (0, -2, -1))
     assert weighting.min_snr(5.0)(clean, "x0") == pytest.approx(5.0, rel=1e-6)
-    assert weighting.snr()(noise, "eps") == pytest.approx(1.0, rel=1e-6)
-    assert weighting.min_snr()(noise, "eps") == pytest.approx(1.0, rel=1e-6)
-    assert weighting.sigmoid()(noise, "eps") == pytest.approx(1.0, rel=1e-6)
+    assert weighting.snr()(clean, "eps") == pytest.approx(1.0, rel=1e-6)
+    assert weighting.snr()(late, "eps") == pytest.approx(1.0, rel=1e-6)
+    assert weighting.min_snr()(late, "eps") == pytest.approx(1.0, rel=1e-6)
+    assert weighting.sigmoid()(late, "eps") == pytest.approx(1.0, rel=1e-6)
     assert weighting.snr()(noise, "x0") == 0.0
     # velocity = eps - x0: at the clean end the error of x0 is nothing beside that of eps.
     assert weighting.snr()(clean, "velocity") == pytest.approx(1.0, rel=1e-6)
     assert weighting.edm()(noise, "velocity") == pytest.approx(4.0, rel=1e-6)
+
+
+#: On x0 where nothing is left of it, snr = 0: the formulas of X0_WEIGHTS without its infinities.
+OF_PURE_NOISE = {"snr": 0.0, "min_snr": 0.0, "edm": 4.0, "sigmoid": 0.0}
+
+
+@pytest.mark.parametrize("name", X0_WEIGHTS)
+def test_a_level_at_which_the_prediction_does_not_determine_x0_counts_nothing(name):
+    schedule = schedules.discrete_zero_snr()
+    level = schedule.at(jnp.float32([0.5, 1.0]))
+    # d p / d x0 at fixed x, where x is eps: of eps and score 0, which no error of x0 can move.
+    rate = {"x0": 1.0, "v": -1.0, "edm": 2.0, "velocity": float(level.alpha_dot[1])}
+    for prediction in PREDICTIONS:
+        early, last = np.asarray(weighting.make(name)(level, prediction))
+        expected = OF_PURE_NOISE[name] / rate[prediction] ** 2 if prediction in rate else 0.0
+        assert early > 0 and last == pytest.approx(expected, rel=1e-6, abs=1e-30)
+
+
+def test_the_loss_is_finite_where_nothing_is_left_of_the_data():
+    schedule = schedules.discrete_zero_snr()
+    x0, eps = (jnp.asarray(a) for a in np.random.default_rng(0).normal(size=(2, 3, 4)))
+    for prediction in ("eps", "score"):
+        losses = per_sample(net_of("eps", schedule), schedule, prediction, "edm")
+        values = losses({}, x0, eps, jnp.float32([0.5, 0.999, 1.0]))
+        assert np.isfinite(values).all() and values[-1] == 0
 
 
 def test_the_deep_end_of_a_ddpm_table_stays_in_range():

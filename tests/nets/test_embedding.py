@@ -32,6 +32,13 @@ def test_frequencies_from_1_to_1e_4_need_two_of_them_and_whole_pairs(width):
         sinusoidal(1.0, width)
 
 
+@pytest.mark.parametrize("width", [0, 1, 5])
+def test_fourier_features_come_in_whole_pairs_of_a_sine_and_a_cosine(width):
+    with pytest.raises(PersonError, match=f"width {width}: allowed are even numbers from 2 up"):
+        fourier(jnp.zeros(3), width)
+    assert fourier(jnp.zeros(3), 2).shape == (3, 2)
+
+
 def test_time_features_keep_the_axes_of_t():
     t = jnp.asarray(np.outer([1.0, 2.0], [0.5, 1.0, 1.5]), jnp.float32)
     for embed in (sinusoidal, fourier):

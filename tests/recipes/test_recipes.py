@@ -1,5 +1,6 @@
 """Recipes state their papers' mathematics: targets, weights, levels, and where samples end."""
 
+import dataclasses
 import functools
 
 import jax
@@ -196,6 +197,18 @@ def test_best_constant_is_the_weighted_mean_of_the_target(name):
     # Four standard errors of a mean of squares of about normal numbers, two a row.
     np.testing.assert_allclose(recipes.constant_loss(recipe, x0), expected, rtol=4 / np.sqrt(n))
     assert recipes.gaussian_loss(recipe, VARIANCES) < expected
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "snr"])
+def test_noise_that_is_all_there_is_costs_an_eps_recipe_nothing(weighting):
+    """Var[eps | x] = alpha^2 v / (alpha^2 v + sigma^2), at every level of a table that ends in 0:
+    4,000 quantiles are four times each of its 1,000 levels."""
+    recipe = recipes.make("v_zero_snr")
+    recipe = dataclasses.replace(recipe, prediction="eps", weighting=weighting)
+    level = recipe.schedule.at(np.arange(1, 1001)[:, None] / 1000)
+    signal = level.alpha**2 * VARIANCES
+    expected = np.mean(signal / (signal + level.sigma**2))
+    assert recipes.gaussian_loss(recipe, VARIANCES) == pytest.approx(expected, rel=1e-10)
 
 
 STOCHASTIC = ("ddpm", "iddpm", "score_sde_vp", "score_sde_ve")

@@ -83,6 +83,19 @@ def test_float32_is_right_from_the_nearest_point_to_pure_noise(points):
             assert (error <= 1e-5 * (np.abs(truth[name]) + scale[name])).all(), (name, s)
 
 
+@sets
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_queries_are_answered_in_half_precision(points, dtype):
+    target = Empirical(jnp.asarray(points, dtype), 40)
+    x = jnp.asarray(queries(points, LEVEL.alpha, LEVEL.sigma), dtype)
+    truth = textbook(target.points, x, LEVEL.alpha, LEVEL.sigma)
+    for name, value in values(target, x, LEVEL, tuple(NAMES[:3])).items():
+        assert value.dtype == dtype, name
+        # A log weight is a sum over the coordinates of terms that are rounded a few times.
+        error = np.abs(np.reshape(np.float64(value), truth[name].shape) - truth[name])
+        assert (error <= 8 * float(jnp.finfo(dtype).eps) * (1 + np.abs(truth[name]))).all(), name
+
+
 def test_empirical_is_the_mixture_of_points_without_spread(x64):
     points = SETS["plane"]
     x = np.float64(queries(points, LEVEL.alpha, LEVEL.sigma))
@@ -93,6 +106,15 @@ def test_empirical_is_the_mixture_of_points_without_spread(x64):
     np.testing.assert_allclose(Empirical(points).mean(), mixture.mean(), rtol=1e-12)
     covariance = Empirical(points).covariance()
     np.testing.assert_allclose(covariance, mixture.covariance(), rtol=1e-10, atol=1e-13)
+
+
+@sets
+def test_covariance_of_points_on_a_device_is_that_on_the_host_and_rounds_no_factors(points, x64):
+    on_device = Empirical(jnp.asarray(points))
+    found = on_device.covariance()
+    np.testing.assert_allclose(found, Empirical(points).covariance(), rtol=1e-12, atol=1e-14)
+    program = str(jax.make_jaxpr(Empirical.covariance)(on_device))
+    assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST") > 0
 
 
 @sets

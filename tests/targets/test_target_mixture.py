@@ -30,6 +30,12 @@ from dfx.targets import Mixture
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@jax.jit
+def answers(mixture, x, level):
+    """What half precision can answer: no differences of nearly equal numbers."""
+    return {name: getattr(mixture, name)(x, level) for name in ("denoise", "score", "log_prob")}
+
+
 def textbook(mixture, covariances, x, a, s):
     """Everything at one point from dense matrices and SciPy: the truth of this file."""
     weights, means = np.exp(mixture.log_weights), mixture.means
@@ -204,6 +210,16 @@ def test_pure_noise_leaves_the_mean_and_covariance_of_the_data(kind):
     np.testing.assert_allclose(slope(jnp.float64(0.0)), expected, rtol=1e-10, atol=1e-11)
 
 
+@kinds
+def test_moments_of_parameters_on_a_device_are_those_on_the_host_and_round_no_factors(kind):
+    mixture = KINDS[kind][0]
+    for moment in (Mixture.mean, Mixture.covariance):
+        on_device = jax.tree.map(jnp.asarray, mixture)
+        np.testing.assert_allclose(moment(on_device), moment(mixture), rtol=1e-12, atol=1e-14)
+        program = str(jax.make_jaxpr(moment)(on_device))
+        assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST") > 0
+
+
 def test_ten_thousand_dimensions_of_low_rank_need_no_square_matrix():
     d, rng = 10_000, np.random.default_rng(1)
     mixture = Mixture.low_rank(rng.normal(size=(3, d)), rng.normal(size=(3, d, 2)), 0.5)
@@ -254,6 +270,18 @@ def test_impossible_parameters_are_refused_by_name(make, message):
 def test_points_of_another_dimension_are_refused():
     with pytest.raises(ValueError, match=r"shape \(n, 3\), got \(7, 2\)"):
         KINDS["full"][0].denoise(jnp.asarray(POINTS[:, :2]), LEVEL)
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_points_are_answered_in_half_precision(kind, dtype):
+    mixture, x = KINDS[kind][0], jnp.asarray(POINTS, dtype)
+    truth = values(mixture, jnp.asarray(x, jnp.float64), LEVEL)
+    for name, value in answers(mixture, x, LEVEL).items():
+        assert value.dtype == dtype, name
+        # Each log weight is a sum over few coordinates of terms that are rounded a few times.
+        error = np.abs(np.float64(value) - truth[name])
+        assert (error <= 8 * float(jnp.finfo(dtype).eps) * (1 + np.abs(truth[name]))).all(), name
 
 
 def test_samples_of_a_singular_covariance_lie_where_it_has_variance():
