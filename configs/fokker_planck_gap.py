@@ -98,6 +98,12 @@ _RANGES = {
     "end_time": (3.0, 80.0),  # 3 is the last time looked at
     "start_time": (1e-7, 0.01),
     "laws.end": (1e-7, 0.01),
+    "laws.power": (1.0, 10.0),
+    "laws.half_width": (1.0, 100.0),
+    "collocation.half_width": (0.1, 100.0),
+    "net.sharpness": (0.01, 10_000.0),
+    "measures.num_each": (2, 10_000_000),  # of one there is no variance over x
+    "bound.errors": (1e-6, 10.0),
 }
 
 

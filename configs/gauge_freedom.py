@@ -130,6 +130,17 @@ _RANGES = {
     "split.dims": (2, 100),
     "nets.num_levels": (2, 1000),
     "dimension.last_time": (1e-4, 0.5),
+    # At t = 1 nearly all is noise, and float32 still tells the levels of its end apart.
+    "schedule.beta_min": (1e-3, 10.0),
+    "schedule.beta_max": (5.0, 100.0),
+    "exact.sizes": (1e-4, 1000.0),
+    "evaluations.size": (1e-4, 1000.0),
+    "rotation.speed": (1e-2, 100.0),
+    "exact.num_samples": (2, 1_000_000),
+    # A mean has no error without a second draw.
+    "split.num_judge": (2, 100_000_000),
+    "nets.num_judge": (2, 100_000_000),
+    "nets.num_cells": (2, 10_000),
 }
 
 

@@ -131,8 +131,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
             num_points=1024,
         ),
         samples=dict(num_samples=512),
-        paths=dict(num_paths=64, num_modes=64),
-        kicks=dict(num_points=64, modes=(1, 2, 4, 8, 16, 32, 64)),
+        paths=dict(num_paths=64, num_modes=60),  # digits vary in 61
+        kicks=dict(num_points=64, modes=(1, 2, 4, 8, 16, 32, 60)),
         teleport=dict(
             num_samples=5000, skips=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
         ),
@@ -152,11 +152,19 @@ _RANGES = {
     "explained.levels": _LEVELS,
     "explained.training_levels": _LEVELS,
     "kicks.levels": _LEVELS,
+    "exact.dim": (4, 100_000),  # three principal components are looked at
     "exact.exponents": (0.0, 10.0),
     "exact.num_points": (16, 10_000_000),
     "paths.num_paths": (2, 100_000),
     "paths.num_modes": (2, 100_000),
     "ranks.count": (2, 10_000),
+    "pictures.limit": (16, 1_000_000_000),
+    "pictures.pad": (0, 256),
+    # Their covariance needs a second one.
+    "samples.num_samples": (2, 1_000_000),
+    "teleport.num_samples": (2, 1_000_000),
+    "train.mean": (-10.0, 10.0),
+    "train.std": (0.01, 10.0),
 }
 _RISING = (
     "train.snapshots",
@@ -182,10 +190,18 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.rising(config, *_RISING)
     _check_lists(config)
     if "nets" in config.parts:
-        from dfx import data  # here: it imports JAX, which the other checks can do without
+        from dfx import data  # here: they import JAX, which the other checks can do without
+        from experiments.gaussian_painters.nets import make_net
 
-        for split in ("train", "test"):
-            data.load(config.pictures.name, config.data.path or None, split, limit=1)
+        path, limit = config.data.path or None, config.pictures.limit
+        images = data.load(config.pictures.name, path, "train", limit).images
+        data.load(config.pictures.name, path, "test", limit=1)
+        _check_modes(config, images)
+        height, width, channels = images.shape[1:]
+        frame = 2 * config.pictures.pad
+        shape = height + frame, width + frame, channels
+        with checks.named("config.net"):
+            make_net(config, shape)
 
 
 def fingerprint(config: config_dict.ConfigDict) -> str:
@@ -210,3 +226,14 @@ def _check_lists(config) -> None:
     checks.require(fits, "config.teleport.skips", skips, allowed)
     modes, count = config.kicks.modes, config.paths.num_modes
     checks.require(modes[-1] <= count, "config.kicks.modes", modes, f"numbers from 1 to {count}")
+
+
+def _check_modes(config, images) -> None:
+    """There are as many points and directions as are asked for."""
+    given, most = config.models.num_modes, len(images)
+    allowed = f"numbers up to {most}, that of the pictures"
+    checks.require(given[-1] <= most, "config.models.num_modes", given, allowed)
+    # Some pixels are the same in all pictures: modes along them have no variance.
+    given, most = config.paths.num_modes, min(most - 1, (images != images[0]).any(0).sum())
+    allowed = f"at most {most}, the directions in which the pictures vary"
+    checks.require(given <= most, "config.paths.num_modes", given, allowed)

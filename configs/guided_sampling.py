@@ -20,6 +20,7 @@ Kynkäänniemi et al. 2024 (interval); Karras et al. 2024 (autoguidance).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ml_collections import config_dict
@@ -126,7 +127,6 @@ _RISING = (
     "stability.weights",
     "stability.evaluations",
     "tilt.weights",
-    "corrector.corrections",
     "cfgpp.steps",
     "cfgpp.round_trip_steps",
     "cfgpp.scales",
@@ -135,17 +135,41 @@ _RISING = (
     "autoguidance.blurs",
 )
 _RANGES = {
+    # Beyond, the adaptive solve to compare with runs out of steps.
+    "stability.weights": (0.1, 100.0),
     "stability.evaluations": (6, 1000),
+    "stability.num_samples.grid": (1, 1_000_000),
+    "stability.num_samples.low_rank": (1, 1_000_000),
     "stability.end": (1e-6, 0.1),
+    "stability.tolerance": (1e-13, 1e-3),
+    "tilt.weights": (1.0, 12.0),  # the density's grid
+    "tilt.noise_points": (51, 100_001),
+    "tilt.start_noise": (1.0, 100.0),  # where the schedule of the corrector ends
+    "tilt.num_samples": (2, 10_000_000),  # of one there is no variance
+    "tilt.sde_steps": (2, 100_000),
+    # Solved to 1e-8 absolutely: a smaller law would be error alone.
+    "pair.mean": (0.01, 100.0),
+    "pair.variance": (0.01, 100.0),
+    "pair.wide": (0.01, 1000.0),
+    "pair.weights": (1.0, 12.0),
+    "corrector.weight": (1.0, 12.0),
+    "corrector.levels": (2, 100_000),
+    "corrector.corrections": (0, 10_000),
+    "corrector.doublings": (1, 20),
     "cfgpp.steps": (2, 1000),  # the table's length
     "cfgpp.round_trip_steps": (2, 1000),
-    "tilt.noise_points": (51, 100_001),
-    "tilt.weights": (1.0, 12.0),  # the density's grid
-    "pair.weights": (1.0, 12.0),
+    "cfgpp.scales": (0.01, 2.0),
+    "cfgpp.weights": (0.1, 100.0),
+    "cfgpp.num_samples": (1, 1_000_000),
+    "interval.weight": (1.1, 12.0),  # of 1 there is no shift to compare with
+    "interval.smallest": (1e-3, 1.0),
     "interval.width": (1.05, 100.0),
+    "autoguidance.blurs": (1e-3, 10.0),
     "autoguidance.largest_weight": (2, 10),
     "autoguidance.num_weights": (5, 10_000),
 }
+#: Of autoguidance, beyond which the two blurs are nearly one.
+_LARGEST_BEST = 20.0
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -158,6 +182,8 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.choices(config, {"stability.laws": LAWS, "stability.spacings": SPACINGS})
     checks.seeds(config, "num_seeds")
     checks.rising(config, *_RISING)
+    allowed = "two rising numbers or more, with 0 among them"
+    checks.rising(config, "corrector.corrections", least=2, allowed=allowed)
     checks.ranges(config, _RANGES)
     _check_sizes(config)
     _check_judged(config)
@@ -168,23 +194,36 @@ def _check_sizes(config) -> None:
     wider = pair.wide > pair.variance  # otherwise the tilted law has no variance
     checks.require(wider, "config.pair.wide", pair.wide, f"a variance above {pair.variance:g}")
     checks.require(len(edges) == 2, "config.interval.edges", edges, "two noise levels")
+    interval, start = config.interval, config.tilt.start_noise
+    within = interval.smallest <= edges[0] and edges[1] < start
+    allowed = f"two noise levels from interval.smallest = {interval.smallest:g} to below {start:g}"
+    checks.require(within, "config.interval.edges", edges, f"{allowed}, tilt.start_noise")
+    most = start / interval.smallest  # at least one interval lies in the noise levels
+    allowed = f"at most tilt.start_noise / interval.smallest = {most:g}"
+    checks.require(interval.width <= most, "config.interval.width", interval.width, allowed)
     checks.require(len(blurs) == 2, "config.autoguidance.blurs", blurs, "two variances")
+    best = 1 + math.log1p(blurs[0]) / (math.log1p(blurs[1]) - math.log1p(blurs[0]))
+    allowed = f"blurs so far apart that the best weight, here {best:.3g}, is below {_LARGEST_BEST}"
+    checks.require(best < _LARGEST_BEST, "config.autoguidance.blurs", blurs, allowed)
 
 
 def _check_judged(config) -> None:
     """The claims are judged at these; anything may be beside them."""
-    for name, needed in (
-        ("stability.weights", (1.0, config.stability.weight)),
-        ("stability.evaluations", (config.stability.budget,)),
-        ("tilt.weights", (1.0, 2.0, config.corrector.weight)),
-        ("corrector.corrections", (0,)),
-        ("cfgpp.steps", (50,)),
-        ("cfgpp.round_trip_steps", (50,)),
-        ("cfgpp.scales", (config.cfgpp.scale,)),
-        ("cfgpp.weights", (7.5,)),
-        ("pair.weights", (2.0,)),
+    stability, corrector, cfgpp = config.stability, config.corrector, config.cfgpp
+    for name, needed, asked in (
+        ("stability.weights", (1.0, stability.weight), "stability.weight"),
+        ("stability.evaluations", (stability.budget,), "stability.budget"),
+        ("tilt.weights", (1.0, 2.0, corrector.weight), "corrector.weight"),
+        ("corrector.corrections", (0,), ""),
+        ("cfgpp.steps", (50,), ""),
+        ("cfgpp.round_trip_steps", (50,), ""),
+        ("cfgpp.scales", (cfgpp.scale,), "cfgpp.scale"),
+        ("cfgpp.weights", (7.5,), ""),
+        ("pair.weights", (2.0,), ""),
     ):
         given = checks.value_of(config, name)
         present = all(number in given for number in needed)
         text = " and ".join(f"{number:g}" for number in needed)
-        checks.require(present, f"config.{name}", given, f"any numbers, with {text} among them")
+        last = f", the last by {asked}" if asked else ""
+        allowed = f"any numbers, with {text} among them{last}"
+        checks.require(present, f"config.{name}", given, allowed)

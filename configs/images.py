@@ -196,9 +196,17 @@ _MAYBE_ZERO = (
 )  # fmt: skip
 _MAYBE_EMPTY = ("evaluation.parts", "ema.half_lives", "ema.sigma_rels", "ema.posthoc")
 _WIDTHS = (0.001, 0.2886)  # no profile is wider than the plain mean's, 12^(-1/2)
+_STEPS = 2**31 - 1  # what a counter of steps on a device holds
 _RANGES = {
     "labels.dropout": (0.0, 1.0), "judge.sure": (0.0, 1.0), "data.channels": (1, 4),
-    "ema.sigma_rels": _WIDTHS, "ema.posthoc": _WIDTHS,
+    "data.size": (1, 65_536), "ema.sigma_rels": _WIDTHS, "ema.posthoc": _WIDTHS,
+    "ema.half_lives": (1.0, 1e12), "ema.snapshot_every": (0, _STEPS),
+    "train.num_steps": (1, _STEPS),
+    "train.warmup": (0, _STEPS), "judge.num_steps": (1, _STEPS), "judge.width": (1, 65_536),
+    "judge.num_features": (1, 65_536),
+    # Whole batches, and tables of a row a step, are made up while settings are checked.
+    "train.batch_size": (1, 2**24), "evaluation.batch": (1, 2**24),
+    "evaluation.num_steps": (0, 100_000), "evaluation.levels": (1, 100_000),
 }  # fmt: skip
 #: Checked by what uses them, or switches.
 _OTHERS = (
@@ -220,9 +228,30 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.require(
         bool(averages), "config.ema.half_lives", (), "at least one here or in ema.sigma_rels"
     )
+    settings = config.train
+    allowed = f"at most train.num_steps = {settings.num_steps}"
+    warm = settings.warmup <= settings.num_steps
+    checks.require(warm, "config.train.warmup", settings.warmup, allowed)
+    allowed = f"a divisor of train.batch_size = {settings.batch_size}"
+    divides = settings.batch_size % settings.slices == 0
+    checks.require(divides, "config.train.slices", settings.slices, allowed)
+    _check_names(config)
     from experiments.images import check  # here: it imports JAX, which the others do without
 
     check.check(config)
+
+
+def _check_names(config) -> None:
+    from dfx import data, nets, recipes, solvers  # here: they import JAX
+
+    kinds = ("memory", *data.RECORDS)
+    checks.choices(config, {"recipe": recipes.REGISTRY, "net.name": nets.REGISTRY,
+                            "data.kind": kinds})  # fmt: skip
+    if config.data.kind == "memory":
+        splits = ("train", "test")
+        checks.choices(config, {"data.name": data.REGISTRY, "data.test_split": splits})
+    if config.evaluation.solver:
+        checks.one_of("config.evaluation.solver", config.evaluation.solver, solvers.REGISTRY)
 
 
 def fingerprint(config: config_dict.ConfigDict) -> str:

@@ -81,6 +81,9 @@ _RANGES = {
     "budgets": (2, 1000),  # a fit needs two steps
     "noise": (1.0, 150.0),
     "tolerance": (1e-12, 1e-4),
+    "fit.depth": (1, 1000),
+    "fit.exponent": (0.1, 20.0),  # steps of a larger power of the time vanish beside the first
+    "fit.learning_rate": (1e-9, 10.0),
 }
 
 
@@ -94,8 +97,13 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.choices(config, {"problems": PROBLEMS, "fit.ways": WAYS})
     checks.signs(config)
     checks.seeds(config, "judge.num_sets", "judge.num_mixtures")
-    checks.not_empty("config.budgets", config.budgets)
     checks.ranges(config, _RANGES)
+    checks.rising(config, "budgets")
+    few = config.budgets[0] <= 10  # samplers are compared at these
+    checks.require(few, "config.budgets", config.budgets, "rising numbers, with one up to 10 among")
+    ways = config.fit.ways
+    allowed = "any ways, with descend among, which figures show"
+    checks.require("descend" in ways, "config.fit.ways", ways, allowed)
     if "digits" in config.problems and config.data.path:
         from dfx import data  # here: it imports JAX, which the other checks can do without
 

@@ -156,12 +156,23 @@ _CHOICES = {
     "pictures.sets": ("shapes", "digits"),
     "pictures.net.kind": ("unet", "dit"),
 }
-_SHARES = ("detection.keep", "recursion.drop", "pictures.ema", "schedule.beta_end")
+_SHARES = ("detection.keep", "recursion.drop", "pictures.ema")
+_COUNTS = ("detection", "one_d", "two_d", "control", "pictures")
 _RANGES = {
     **dict.fromkeys(_SHARES, (0.0, 0.9999)),
+    "schedule.num_steps": (100, 100_000),  # the score is looked at up to step 80
+    "schedule.beta_start": (0.0, 0.9999),
+    "schedule.beta_end": (0.0, 0.9999),
+    "detection.cut": (0.1, 1000.0),
+    # Modes are 1 and 2 apart.
+    **dict.fromkeys(("one_d.std", "two_d.std", "recursion.std"), (1e-3, 1.0)),
+    "one_d.spacings": (0.1, 100.0),
     "two_d.side": (2, 100),
     "recursion.side": (2, 100),
+    **dict.fromkeys((f"{part}.num_samples" for part in _COUNTS), (1, 100_000_000)),
+    "detection.num_samples": (100, 100_000_000),  # some of them lie near a mode
     "pictures.shapes_size": (28, 256),
+    "pictures.sample_steps": (1, 1000),  # the table's length
 }
 
 
@@ -178,15 +189,28 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.ranges(config, _RANGES)
     length = config.schedule.num_steps
     checks.ranges(config, {"sample.start_index": (10, length), "sample.ddim_steps": (1, length)})
+    start, end = config.schedule.beta_start, config.schedule.beta_end
+    allowed = f"a number up to schedule.beta_end = {end:g}"
+    checks.require(start <= end, "config.schedule.beta_start", start, allowed)
     checks.rising(config, "one_d.snapshots", least=0, allowed="rising numbers of steps")
     # The paper's window, on which its claims are judged.
     windows = config.detection.windows
     checks.require(10 in windows, "config.detection.windows", windows, "any numbers, with 10 among")
-    if "pictures" in config.parts and config.data.path:
-        from dfx import data  # here: it imports JAX, which the other checks can do without
+    if "pictures" in config.parts:
+        _check_pictures(config)
 
+
+def _check_pictures(config) -> None:
+    from dfx import data  # here: they import JAX, which the other checks can do without
+    from experiments.mode_interpolation.pictures import make_net
+
+    if config.data.path:
         for split in ("train", "test"):
             data.load("mnist", config.data.path, split, limit=1)
+    sides = {"shapes": config.pictures.shapes_size, "digits": 28 if config.data.path else 8}
+    for name in config.pictures.sets:
+        with checks.named("config.pictures.net"):
+            make_net(config.pictures.net, (sides[name], sides[name], 1))
 
 
 def fingerprint(config: config_dict.ConfigDict) -> str:

@@ -170,7 +170,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
 _CHANGES["pod"] = {**_CHANGES["paper"], "num_seeds": 20}
 
 _CHOICES = {"parts": PARTS, "toy.kinds": KINDS, "pictures.name": PICTURES}
-_RISING = ("rates.levels", "pictures.levels", "toy.snapshots", "toy.radii", "errors.sizes")
+_RISING = ("rates.levels", "pictures.levels", "toy.snapshots", "errors.sizes")
 _RANGES = {
     "levels.count": (3, 1000),
     # The nets see log-SNR of levels down to t = 0.001, sigma / alpha = 0.0105; t = 1 is 152.
@@ -183,6 +183,14 @@ _RANGES = {
     "errors.twin": (0.01, 0.9),
     "pictures.levels": (1e-3, 100.0),
     "pictures.num_probes": (2, 10_000),
+    # Of one there is no mean with an error.
+    "errors.num_points": (2, 100_000_000),
+    "toy.num_points": (2, 100_000_000),
+    "toy.num_cells": (2, 10_000),
+    "toy.radii": (1e-4, 10.0),
+    "errors.sizes": (0.0, 1000.0),
+    "rates.gauge": (1e-6, 100.0),
+    "rates.gradient": (1e-6, 1.0),
 }
 
 
@@ -198,11 +206,15 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.seeds(config, "num_seeds", "errors.num_sets")
     checks.ranges(config, _RANGES)
     checks.rising(config, *_RISING)
+    checks.rising(config, "toy.radii", least=2, allowed="two rising numbers or more")
     _check_lists(config)
     if "pictures" in config.parts:
-        from dfx import data  # here: it imports JAX, which the other checks can do without
+        from dfx import data  # here: they import JAX, which the other checks can do without
+        from experiments.shared.picture_nets import make_net
 
-        data.load(config.pictures.name, config.data.path or None, "train", limit=1)
+        one = data.load(config.pictures.name, config.data.path or None, "train", limit=1)
+        with checks.named("config.pictures.net"):
+            make_net(config.pictures.net, one.images.shape[1:])
 
 
 def fingerprint(config: config_dict.ConfigDict) -> str:

@@ -94,6 +94,30 @@ _CHANGES["pod"] = {**_CHANGES["paper"], "num_seeds": 30}
 #: Settings that may be zero or negative.
 _SIGNED = ("orders.start", "orders.end", "early_shift")
 _SWEEPS = tuple(f"sweeps.{knob}" for knob in KNOBS)
+_NFE = ("nfe", "sweeps.nfe", "mixtures.nfe", "low_rank.nfe")
+_SAMPLES = ("mixtures.num_samples", "low_rank.num_samples")
+_RANGES = {
+    # The schedule ends at sigma / alpha = 152, a half log-SNR of -5.02, and churn raises the first
+    # level by up to sqrt(2).
+    "orders.start": (-4.6, 5.0),
+    "orders.end": (-3.6, 6.0),
+    "orders.steps": (1, 100_000),
+    "grid.sigma_max": (1.0, 100.0),
+    "grid.sigma_min": (1e-4, 0.5),
+    "grid.rho": (1.0, 100.0),  # below 1 the power of sigma_min is lost beside that of sigma_max
+    **dict.fromkeys(_NFE, (1, 10_000)),
+    "path_nfe": (2, 10_000),  # the start is not drawn
+    "sweeps.eta": (0.0, 1.0),
+    "sweeps.tau": (0.0, 4.0),  # the variance of the noise grows as exp(tau^2)
+    "sweeps.churn": (0.0, 1000.0),
+    "early_shift": (-100.0, 100.0),
+    "pulse.steps": (2, 100_000),
+    "pulse.tau": (0.0, 4.0),
+    "gaussian.num_samples": (2, 10_000_000),
+    # Their fourth moment has to lie above the square of the second.
+    **dict.fromkeys(_SAMPLES, (16, 10_000_000)),
+    "mixtures.num_directions": (1, 100_000),
+}
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -104,7 +128,7 @@ def validate(config: config_dict.ConfigDict) -> None:
     """
     checks.signs(config, ("pulse.tau", *_SWEEPS), free=_SIGNED)
     checks.seeds(config, "num_seeds")
-    checks.ranges(config, _ranges(config.orders))
+    checks.ranges(config, _RANGES)
     checks.rising(config, "nfe", "mixtures.nfe", "sweeps.nfe", *_SWEEPS)
     _check_lists(config)
     from experiments.solver_laws.members import SAMPLED  # here: it imports JAX
@@ -112,24 +136,21 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.choices(config, {"low_rank.solvers": SAMPLED})
 
 
-def _ranges(orders) -> dict[str, tuple[float, float]]:
-    return {
-        # Strong distances are one fewer than numbers of steps, and a line wants three points.
-        "orders.fit": (3, len(orders.steps) - 1),
-        "orders.start": (-5.0, orders.end - 1),
-        "orders.end": (orders.start + 1, 6.0),
-        # Churn raises the first level by up to sqrt(2); the schedule ends at 152.
-        "grid.sigma_max": (1.0, 100.0),
-        "grid.sigma_min": (1e-4, 0.5),
-        "sweeps.eta": (0.0, 1.0),
-    }
-
-
 def _check_lists(config) -> None:
     """Orders compare doubled numbers of steps; sweeps begin with the deterministic sampler."""
-    steps = config.orders.steps
-    doubled = all(b == 2 * a for a, b in itertools.pairwise(steps))
-    checks.require(doubled, "config.orders.steps", steps, "numbers of which each is twice the last")
+    shift = config.early_shift  # what is left of it is divided by it
+    checks.require(
+        abs(shift) >= 1e-3, "config.early_shift", shift, "0.001 or more, or its negative"
+    )
+    orders, steps = config.orders, config.orders.steps
+    least = orders.start + 1
+    allowed = f"a number from {least:g}, which is 1 above orders.start, to 6"
+    checks.require(orders.end >= least - 1e-9, "config.orders.end", orders.end, allowed)
+    doubled = len(steps) >= 4 and all(b == 2 * a for a, b in itertools.pairwise(steps))
+    allowed = "four numbers or more, of which each is twice the last"
+    checks.require(doubled, "config.orders.steps", steps, allowed)
+    # Strong distances are one fewer than numbers of steps, and a line wants three points.
+    checks.ranges(config, {"orders.fit": (3, len(steps) - 1)})
     given = config.sweeps.nfe
     known = len(given) > 1 and set(given) <= set(config.mixtures.nfe)
     checks.require(known, "config.sweeps.nfe", given, f"two or more of {config.mixtures.nfe}")

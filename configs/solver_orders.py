@@ -15,6 +15,7 @@ Sources: those of the solvers (`dfx solvers`); grids of Karras et al. (2022), So
 et al. (2022); public packages measured on the same problem.
 """
 
+import itertools
 from typing import Any
 
 from ml_collections import config_dict
@@ -69,6 +70,19 @@ _CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+_RANGES = {
+    "noise": (1.0, 150.0),
+    # Below 1e-6 the cosine and the linear path cannot be told from pure noise.
+    "tolerance": (1e-12, 1e-6),
+    # The linear schedule ends at sigma / alpha = 152, a half log-SNR of -5.02.
+    **dict.fromkeys(("orders.start", "orders.late_start", "orders.end"), (-5.0, 6.0)),
+    # A sampler is a table of a row an evaluation.
+    **dict.fromkeys(("orders.steps", "errors.budgets", "public.budgets"), (1, 10_000)),
+    "statistics.num_samples": (2, 1_000_000),  # of one there is no regression
+    "statistics.num_levels": (3, 100_000),  # and of two no second difference
+}
+
+
 def validate(config: config_dict.ConfigDict) -> None:
     """Check ranges and choices.
 
@@ -79,13 +93,14 @@ def validate(config: config_dict.ConfigDict) -> None:
     free = ("orders.start", "orders.late_start", "orders.end")
     checks.signs(config, free=free, may_be_empty=("solvers",))
     checks.seeds(config, "num_sets")
-    # Below 1e-6 the cosine and the linear path cannot be told from pure noise.
-    checks.ranges(config, {"noise": (1.0, 150.0), "tolerance": (1e-12, 1e-6)})
+    checks.ranges(config, _RANGES)
     orders = config.orders
-    rising = orders.start < orders.late_start < orders.end
     given = (orders.start, orders.late_start, orders.end)
-    checks.require(rising, "config.orders start, late_start, end", given, "rising half log-SNRs")
+    apart = all(after - before >= 0.5 for before, after in itertools.pairwise(given))
+    allowed = "rising half log-SNRs, 0.5 apart or more"  # nearer, errors are rounding
+    checks.require(apart, "config.orders start, late_start, end", given, allowed)
     checks.rising(config, "orders.steps", least=2, allowed="two rising numbers or more")
+    checks.rising(config, "errors.budgets", "public.budgets")
     _check_solvers(config.solvers)
 
 

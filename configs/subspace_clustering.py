@@ -246,8 +246,6 @@ _RISING = (
     "maps.points.counts",
     "maps.two.dims",
     "maps.two.counts",
-    "nets.dims",
-    "nets.ratios",
     "nets.rank.levels",
     "pictures.levels",
     "pictures.strengths",
@@ -266,14 +264,19 @@ def validate(config: config_dict.ConfigDict) -> None:
     checks.seeds(config, *(f"{part}.num_seeds" for part in PARTS))
     checks.ranges(config, _RANGES)
     checks.rising(config, *_RISING)
+    allowed = "two rising numbers or more"  # curves of several are compared
+    checks.rising(config, "nets.dims", "nets.ratios", least=2, allowed=allowed)
     given = config.maps.restarts
     checks.require(len(given) == 2, "config.maps.restarts", given, "two: uniform, through points")
     _check_room(config)
     if "pictures" in config.parts:
-        from dfx import data  # here: it imports JAX, which the other checks can do without
+        from dfx import data  # here: they import JAX, which the other checks can do without
+        from experiments.shared.picture_nets import make_net
 
         for name in config.pictures.names:
-            data.load(name, config.data.path or None, "train", limit=1)
+            one = data.load(name, config.data.path or None, "train", limit=1)
+            with checks.named(f"config.pictures.{name}"):
+                make_net(config.pictures[name], one.images.shape[1:])
 
 
 def fingerprint(config: config_dict.ConfigDict) -> str:
@@ -295,6 +298,18 @@ def _check_room(config) -> None:
         "laws.noise_dims": 1,
     }
     checks.ranges(config, {name: (1, config.dim // of) for name, of in factors.items()})
+    # Claims are on success at N = d, at d + 1 and below d.
+    for name in ("maps", "maps.points"):
+        dims, counts = (checks.value_of(config, f"{name}.{of}") for of in ("dims", "counts"))
+        edge = any(d in counts for d in dims) and any(d + 1 in counts for d in dims)
+        allowed = f"rising numbers, with d and d + 1 for a d of {name}.dims and one below its last"
+        holds = edge and counts[0] < dims[-1]
+        checks.require(holds, f"config.{name}.counts", counts, allowed)
+    # Of each d, errors are fitted over the numbers from d on.
+    counts, last = config.laws.noise_counts, config.laws.noise_dims[-1]
+    fits = len(counts) > 1 and counts[-2] >= last
+    allowed = f"rising numbers, two of them at least laws.noise_dims' last, {last}"
+    checks.require(fits, "config.laws.noise_counts", counts, allowed)
     # Three subspaces at an angle need a common part of dimension 3, two labelled laws 14.
     checks.in_range("config.dim", config.dim, 16, 10_000)
     checks.in_range("config.laws.large_dim", config.laws.large_dim, config.dim, 10_000)

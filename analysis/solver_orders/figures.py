@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from matplotlib.lines import Line2D
 
@@ -10,7 +12,8 @@ from analysis.solver_orders.statistics import Errors, Orders, Public
 from dfx.runs import Record, mean_interval
 from dfx.solvers import REGISTRY
 
-#: Samplers that the curves show, one a family, and their looks.
+#: Samplers that the curves show, one a family, and their looks; a run with none of them shows its
+#: first ones.
 FAMILIES = {
     "ddim": (style.BLACK, "o", "-"),
     "heun": (style.ORANGE, "s", "--"),
@@ -21,6 +24,8 @@ FAMILIES = {
     "plms": (style.PURPLE, "X", ":"),
     "flow_kutta38": (style.GREY, "*", "-"),
 }
+#: Those that are shown where there is room for three.
+THREE = ("dpm_solver_pp_2m", "unipc_3", "flow_kutta38")
 
 TITLES = {
     "gaussian": "one Gaussian, 2-D",
@@ -29,21 +34,40 @@ TITLES = {
 }
 
 
+def draw_orders(run: Record) -> None:
+    """Draw the figure of the part "orders"; there is none where no law was asked for."""
+    found = Orders(run)
+    if found.laws:
+        style.save(orders(run, found), run.figures, "orders")
+
+
 def draw_errors(run: Record) -> None:
-    """Draw the figures of the part "errors"."""
+    """Draw the figures of the part "errors"; the ranking shows some budgets alone."""
     errors = Errors(run)
-    for name, draw in {
-        "work_precision": work_precision,
-        "ranking": ranking,
-        "grids": grids,
-        "last_step": last_step,
-    }.items():
+    drawn = {"work_precision": work_precision, "grids": grids, "last_step": last_step}
+    if ranked_budgets(errors):
+        drawn["ranking"] = ranking
+    for name, draw in drawn.items():
         style.save(draw(errors), run.figures, name)
 
 
-def orders(run: Record):
+def draw_public(run: Record) -> None:
+    """Draw the figure of the part "public"; there is none where no budget has a public error."""
+    found = Public(run)
+    if any(found.ranked(budget) for budget in found.budgets):
+        style.save(public(found), run.figures, "public")
+
+
+def shown(errors: Errors, wanted: Iterable[str], count: int) -> dict[str, tuple[str, str, str]]:
+    """Return the wanted samplers of the run and their looks, or else its first ones."""
+    names = [name for name in wanted if name in errors.names]
+    if names:
+        return {name: FAMILIES[name] for name in names}
+    return dict(zip(errors.names[:count], FAMILIES.values()))
+
+
+def orders(run: Record, found: Orders):
     """Fitted against stated order of every solver, by law and start."""
-    found = Orders(run)
     names = found.names[::-1]
     fig, axes = style.figure(1, len(found.laws), aspect=0.17 * len(names) / 3.5 + 0.2, sharey=True)
     looks = {"early": (style.BLUE, "o"), "late": (style.VERMILLION, "x")}
@@ -79,18 +103,18 @@ def _mark(start, looks, label) -> Line2D:
 def work_precision(errors: Errors):
     """Error against evaluations, one sampler a family, on two schedules with their usual grids."""
     rows = (("vp_linear", "log_snr"), ("rectified_linear", "quadratic"))
+    samplers = shown(errors, FAMILIES, len(FAMILIES))
     fig, axes = style.figure(2, len(errors.laws), aspect=0.95, sharex=True, sharey="col")
     for i, (line, (schedule, grid)) in enumerate(zip(axes, rows)):
         for ax, (k, law) in zip(line, enumerate(errors.laws)):
-            for name, (color, marker, dash) in FAMILIES.items():
-                if name in errors.names:
-                    spent = errors.spent(name, schedule, grid)
-                    values = errors.of(name, schedule, grid)[k]
-                    ok = np.isfinite(values).all(-1) & (np.diff(spent, prepend=0) > 0)
-                    style.band(
-                        ax, spent[ok], values[ok].T, name, geometric=True, color=color,
-                        marker=marker, linestyle=dash, markersize=3, linewidth=1,
-                    )  # fmt: skip
+            for name, (color, marker, dash) in samplers.items():
+                spent = errors.spent(name, schedule, grid)
+                values = errors.of(name, schedule, grid)[k]
+                ok = np.isfinite(values).all(-1) & (np.diff(spent, prepend=0) > 0)
+                style.band(
+                    ax, spent[ok], values[ok].T, name, geometric=True, color=color,
+                    marker=marker, linestyle=dash, markersize=3, linewidth=1,
+                )  # fmt: skip
             ax.set(xscale="log", yscale="log", ylim=(1e-7, 10))
             if i == 0:
                 ax.set_title(TITLES[law])
@@ -103,10 +127,15 @@ def work_precision(errors: Errors):
     return fig
 
 
+def ranked_budgets(errors: Errors) -> list[int]:
+    """Return the budgets that the ranking shows."""
+    return [b for b in (5, 10, 20, 50, 100) if b in errors.budgets]
+
+
 def ranking(errors: Errors):
     """Decades above the best solver, each on its best schedule and grid, by law and budget."""
-    shown = [b for b in (5, 10, 20, 50, 100) if b in errors.budgets]
-    columns = [list(errors.budgets).index(b) for b in shown]
+    budgets = ranked_budgets(errors)
+    columns = [list(errors.budgets).index(b) for b in budgets]
     best = np.nanmin(errors.stacked().mean(-1)[..., columns], axis=(2, 3))  # solvers, laws, budgets
     gap = np.log10(best / np.nanmin(best, axis=0))
     order = np.argsort(np.nanmean(gap, axis=(1, 2)))
@@ -115,7 +144,7 @@ def ranking(errors: Errors):
     )
     for ax, (k, law) in zip(axes.flat, enumerate(errors.laws)):
         drawn = ax.imshow(gap[order, k], aspect="auto", vmin=0, vmax=2, cmap="cividis_r")
-        ax.set_xticks(range(len(shown)), [str(b) for b in shown])
+        ax.set_xticks(range(len(budgets)), [str(b) for b in budgets])
         ax.set(title=TITLES[law], xlabel="evaluations")
         ax.spines[:].set_visible(False)
     axes[0, 0].set_yticks(range(len(order)), [errors.names[i] for i in order], fontsize=7)
@@ -126,7 +155,7 @@ def ranking(errors: Errors):
 def grids(errors: Errors):
     """The error of three families on every schedule and grid, at 20 evaluations or the nearest."""
     place = int(np.argmin(np.abs(errors.budgets - 20)))
-    names = [n for n in ("dpm_solver_pp_2m", "unipc_3", "flow_kutta38") if n in errors.names]
+    names = list(shown(errors, THREE, len(THREE)))
     fig, axes = style.figure(len(names), len(errors.laws), aspect=0.62, sharex=True, sharey=True)
     for row, (line, name) in enumerate(zip(axes, names)):
         for ax, (k, law) in zip(line, enumerate(errors.laws)):
@@ -156,11 +185,10 @@ def grids(errors: Errors):
 def last_step(errors: Errors):
     """Error against evaluations with the last step to the denoiser and half-way, on equal steps of
     the linear path."""
-    names = [n for n in ("dpm_solver_pp_2m", "unipc_3", "flow_kutta38") if n in errors.names]
+    samplers = shown(errors, THREE, len(THREE))
     fig, axes = style.figure(1, len(errors.laws), aspect=1.0, sharex=True, sharey=True)
     for ax, (k, law) in zip(axes.flat, enumerate(errors.laws)):
-        for name in names:
-            color, marker, _ = FAMILIES[name]
+        for name, (color, marker, _) in samplers.items():
             for grid, dash in (("uniform", "--"), ("uniform, half", "-")):
                 spent = errors.spent(name, "rectified_linear", grid)
                 values = errors.of(name, "rectified_linear", grid)[k]
@@ -176,7 +204,7 @@ def last_step(errors: Errors):
             ax.text(x[0], y, f"order {order} ", fontsize=7, ha="right", va="center")
     axes[0, 0].set_ylabel("mean error")
     keys = [
-        *(Line2D([], [], color=FAMILIES[n][0], marker=FAMILIES[n][1], label=n) for n in names),
+        *(Line2D([], [], color=c, marker=m, label=name) for name, (c, m, _) in samplers.items()),
         Line2D([], [], color=style.BLACK, linestyle="--", label="last step to the denoiser"),
         Line2D([], [], color=style.BLACK, label="half-way"),
     ]
@@ -184,9 +212,8 @@ def last_step(errors: Errors):
     return fig
 
 
-def public(run: Record, count: int = 10):
+def public(found: Public, count: int = 10):
     """The best solvers here on the problem of the public packages, beside the best of theirs."""
-    found = Public(run)
     budgets = [b for b in found.budgets if found.ranked(b)]
     fig, axes = style.figure(1, len(budgets), aspect=1.1)
     for ax, budget in zip(axes.flat, budgets):

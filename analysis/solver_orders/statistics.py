@@ -124,6 +124,10 @@ class Errors:
         """All errors, shape (solvers, laws, schedules, grids, budgets, sets)."""
         return np.stack([self.errors[name] for name in self.names])
 
+    def second_order(self) -> np.ndarray:
+        """Which solvers have an order above 1, shape (solvers,)."""
+        return np.asarray([REGISTRY[name].order > 1 for name in self.names])
+
     def straight_over_noise(self, budgets: tuple[int, int]) -> np.ndarray:
         """The best error on grids in the linear path's time over the best on grids in the noise
         level, of any solver; geometric mean over laws and budgets, shape (sets,)."""
@@ -140,8 +144,7 @@ class Errors:
 
         First-order solvers are left out: everything beats them.
         """
-        second = [REGISTRY[name].order > 1 for name in self.names]
-        errors = self.stacked()[second][:, :, :, ~np.asarray(self.half)]
+        errors = self.stacked()[self.second_order()][:, :, :, ~np.asarray(self.half)]
         logs = np.log(errors[..., self._between(budgets), :])
         solvers, laws, schedules, grids, budgets_, sets = logs.shape
         logs = logs.reshape(solvers, laws, schedules * grids, budgets_, sets)

@@ -7,6 +7,7 @@ is checked entry by entry. Those of many settings at once (`choices`, `signs`, `
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -39,6 +40,23 @@ def require(condition: bool, setting: str, given: Any, allowed: str) -> None:
     """Raise the ConfigError of `refuse` unless the condition holds."""
     if not condition:
         raise refuse(setting, given, allowed)
+
+
+@contextlib.contextmanager
+def named(setting: str) -> Iterator[None]:
+    """Put the setting's name before what is said against it by what is called within.
+
+    >>> with named("config.net"):
+    ...     raise PersonError("width 33 must be a multiple of heads 2")
+    Traceback (most recent call last):
+    dfx.runs.checks.ConfigError: setting config.net: width 33 must be a multiple of heads 2
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except PersonError as error:
+        raise ConfigError(f"setting {setting}: {error}") from error
 
 
 def positive(setting: str, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfx import recipes, train
 from dfx.errors import PersonError, choose
-from dfx.runs.checks import require
+from dfx.runs.checks import named, require
 from experiments.images import data
 from experiments.images.inception import open_inception
 from experiments.images.sampling import sampler
@@ -22,7 +22,9 @@ def check(config) -> None:
     train.check_batch(config.train.batch_size, mesh, config.train.slices)
     recipe = recipes.make(config.recipe)
     sampler(config, recipe).tableau(recipe.schedule)
-    choose("average config.evaluation.ema:", config.evaluation.ema, make_averages(config))
+    with named("config.ema"):
+        averages = make_averages(config)
+    choose("average config.evaluation.ema:", config.evaluation.ema, averages)
     made_of = config.ema.snapshot_every > 0 and bool(config.ema.sigma_rels)
     allowed = "none, unless ema.snapshot_every and ema.sigma_rels say what they are made of"
     require(made_of or not config.ema.posthoc, "config.ema.posthoc", config.ema.posthoc, allowed)
@@ -30,7 +32,8 @@ def check(config) -> None:
     pictures = data.open_pictures(config, limit=config.evaluation.batch)
     _check_evaluation(config, pictures, mesh.size)
     _check_inception(config, pictures)
-    make_net(config, pictures.shape, pictures.num_classes)
+    with named("config.net"):
+        make_net(config, pictures.shape, pictures.num_classes)
 
 
 def _check_evaluation(config, pictures: data.Pictures, devices: int) -> None:

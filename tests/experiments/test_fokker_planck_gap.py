@@ -304,6 +304,9 @@ class Bar:
         ({"net.activation": "relu"}, "config.net.activation"),
         ({"collocation.points": "grid"}, "config.collocation.points"),
         ({"laws.end": 0.0}, "config.laws.end"),
+        ({"laws.power": 1e9}, "config.laws.power"),
+        ({"measures.num_each": 1}, "config.measures.num_each"),
+        ({"net.sharpness": 1e9}, "config.net.sharpness"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(change, name):

@@ -229,6 +229,10 @@ def test_projection_loss_is_zero_for_the_teacher_itself_and_positive_for_another
         ("exact.stops", (0.1, 0.5), "falling"),
         ("dimension.manifolds", ("circle9",), "circle"),
         ("nets.num_seeds", 1, "from 2"),
+        ("nets.num_cells", 1, "from 2"),
+        ("nets.num_judge", 1, "from 2"),
+        ("split.num_judge", 1, "from 2"),
+        ("rotation.speed", 1e6, "from 0.01 to 100.0"),
         ("schedule.beta_min", 0.0, "above 0"),
     ],
 )

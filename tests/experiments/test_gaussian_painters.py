@@ -365,6 +365,11 @@ def test_claims_on_authors_tables_are_made_for_their_pictures_alone():
         ("train.snapshots", (0, 6000), "allowed: numbers below train.num_steps = 6000"),
         ("train.std", 0.0, "given 0.0, allowed: a number above 0"),
         ("pictures.name", "digit", "digits"),
+        ("models.num_modes", (5, 2000), "numbers up to 1438, that of the pictures"),
+        ("exact.dim", 1, "a number from 4 to"),
+        ("pictures.limit", 1, "a number from 16 to"),
+        ("teleport.num_samples", 1, "a number from 2 to"),
+        ("train.mean", 1e9, "a number from -10.0 to 10.0"),
         ("models.num_modes", (20, 5), "given (20, 5), allowed: rising numbers"),
     ],
 )
@@ -376,6 +381,22 @@ def test_bad_settings_are_refused_in_one_line(setting, value, message):
         configs.validate(config)
     assert f"config.{setting}" in str(error.value) and message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_modes_are_those_in_which_the_pictures_vary():
+    config = configs.get_config("default")
+    config.paths.num_modes = 64
+    with pytest.raises(checks.ConfigError, match="at most 61, the directions in which"):
+        configs.validate(config)
+
+
+def test_a_net_that_does_not_fit_the_pictures_is_refused_by_its_setting():
+    config = configs.get_config("smoke")
+    config.net.update(kind="dit", width=16, patch=3, heads=2)
+    with pytest.raises(checks.ConfigError, match=r"setting config\.net: .* multiples of 3"):
+        configs.validate(config)
+    config.pictures.pad = 2  # 12 pixels
+    configs.validate(config)
 
 
 @pytest.mark.parametrize("size", configs.SIZES)

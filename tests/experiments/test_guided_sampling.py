@@ -225,6 +225,32 @@ def test_box_reaches_four_deviations_around_every_mode():
     np.testing.assert_array_equal(inside, [False, True, True])
 
 
+MEANS, DIAGONALS = [[0.0, 1.0, 0.0], [2.0, 0.0, 0.0]], [[1.0, 4.0, 0.25], [0.5, 0.1, 3.0]]
+FACTORS = np.random.default_rng(0).normal(size=(2, 3, 1))
+SQUARES = FACTORS @ np.swapaxes(FACTORS, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("law", "variances"),
+    [
+        (targets.Mixture.isotropic(MEANS, [0.5, 2.0]), [[0.25] * 3, [4.0] * 3]),
+        (targets.Mixture.isotropic(MEANS, 0.5), [[0.25] * 3] * 2),
+        (targets.Mixture.diagonal(MEANS, DIAGONALS), DIAGONALS),
+        (targets.Mixture.diagonal(MEANS, DIAGONALS[:1]), DIAGONALS[:1] * 2),
+        (targets.Mixture.full(MEANS, SQUARES + np.eye(3)), (FACTORS**2)[:, :, 0] + 1),
+        (targets.Mixture.full(MEANS, SQUARES[:1]), (FACTORS**2)[[0, 0], :, 0]),
+        (targets.Mixture.low_rank(MEANS, FACTORS, 0.2), (FACTORS**2)[:, :, 0] + 0.2),
+    ],
+    ids=["isotropic", "one std", "diagonal", "one diagonal", "full", "one full", "low rank"],
+)
+def test_variances_of_a_component_are_the_diagonal_of_its_covariance(law, variances):
+    found = [stability.component_variances(law, k) for k in range(2)]
+    np.testing.assert_allclose(found, variances, rtol=1e-12)
+    expected = np.max(np.abs(MEANS) + stability.BOX * np.sqrt(variances), axis=0)
+    labelled = laws.labelled(law, np.array([0, 1]))
+    np.testing.assert_allclose(stability.box(labelled), expected, rtol=1e-12)
+
+
 def test_solvers_spend_at_most_the_budget_and_end_at_one_time():
     settings, schedule = configs.get_config("smoke").stability, schedules.VPLinear()
     settings.update(evaluations=(15,), spacings=("uniform",))
@@ -392,8 +418,9 @@ def test_round_trips_are_compared_at_the_nominal_and_at_the_effective_weight():
             "effective": np.array([[2.0, 6.0]]),
         }
     )
-    run.config.cfgpp.update(weights=(1.0, 7.5), scales=(0.2, 0.6), scale=0.6)
-    nominal, matched = statistics.round_trip_ratios(run, 7.5)
+    weight = statistics.AUTHORS_WEIGHT
+    run.config.cfgpp.update(weights=(1.0, weight), scales=(0.2, 0.6), scale=0.6)
+    nominal, matched = statistics.round_trip_ratios(run, weight)
     np.testing.assert_allclose(nominal, [[3.0, 3.0]])
     np.testing.assert_allclose(matched, [[1.5, 1.5]])
 
@@ -425,7 +452,22 @@ def test_every_size_is_valid(size):
         ("cfgpp", "steps", (50, 2000), "1000"),
         ("interval", "edges", (0.1, 0.2, 0.3), "two"),
         ("autoguidance", "blurs", (0.3, 0.1), "rising"),
+        ("autoguidance", "blurs", (1e-300, 1e3), "0.001 to 10.0"),
+        ("autoguidance", "blurs", (0.3, 0.301), "far apart"),
         ("tilt", "start_noise", -1.0, "above 0"),
+        ("tilt", "start_noise", 1e-300, "1.0 to 100.0"),
+        ("tilt", "num_samples", 1, "2 to 10000000"),
+        ("corrector", "corrections", (0,), "two rising numbers or more, with 0 among them"),
+        ("corrector", "corrections", (1, 2), "with 0 among them"),
+        ("interval", "smallest", 1e300, "at most"),
+        ("interval", "smallest", 2.0, "0.001 to 1.0"),
+        ("interval", "edges", (1e-9, 2e-9), "interval.smallest = 0.04 to below 40"),
+        ("interval", "edges", (0.3, 1e11), "below 40, tilt.start_noise"),
+        ("interval", "weight", 1.0, "1.1 to 12.0"),
+        ("stability", "weights", (1.0, 8.0, 1e3), "0.1 to 100.0"),
+        ("stability", "num_samples", {"grid": 10**10, "low_rank": 1}, "1 to 1000000"),
+        ("pair", "mean", 1e300, "at most"),
+        ("pair", "mean", 1e5, "0.01 to 100.0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(group, name, value, allowed):

@@ -9,6 +9,7 @@ from analysis.mode_interpolation import statistics
 from configs import mode_interpolation as configs
 from dfx import fields, metrics, targets
 from dfx.runs import arrays as npz
+from dfx.runs.checks import ConfigError
 from experiments.mode_interpolation import recursion, study
 from experiments.shared import toy_ddpm
 
@@ -159,3 +160,40 @@ def test_spacings_are_compared_by_a_cut_that_a_sample_in_the_smallest_gap_can_pa
     assert statistics.spacing_cut(Folder) * std == pytest.approx(0.4 * gap)
     Folder.config.one_d.spacings = (2.0,)
     assert statistics.spacing_cut(Folder) == Folder.config.detection.cut
+
+
+@pytest.mark.parametrize("size", configs.SIZES)
+def test_every_size_is_valid(size):
+    configs.validate(configs.get_config(size))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("num_seeds", 1, "2 to 10000"),
+        ("schedule.num_steps", 1, "a number from 100 to 100000"),
+        ("schedule.beta_start", 0.3, "up to schedule.beta_end = 0.2"),
+        ("schedule.beta_end", 1.5, "0.0 to 0.9999"),
+        ("sample.start_index", 2000, "a number from 10 to 1000"),
+        ("detection.windows", (5, 20), "10 among"),
+        ("detection.num_samples", 1, "a number from 100 to"),
+        ("one_d.std", 100.0, "0.001 to 1.0"),
+        ("one_d.spacings", (1e9,), "0.1 to 100.0"),
+        ("pictures.sample_steps", 1001, "1 to 1000"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(name, value, allowed):
+    config = configs.get_config()
+    group, _, last = name.rpartition(".")
+    (config[group] if group else config)[last] = value
+    with pytest.raises(ConfigError) as error:
+        configs.validate(config)
+    assert f"config.{name}: given" in str(error.value) and allowed in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_net_that_does_not_fit_the_pictures_is_refused_by_its_setting():
+    config = configs.get_config("smoke")
+    config.pictures.net.patch = 3
+    with pytest.raises(ConfigError, match=r"setting config\.pictures\.net: .* multiples of 3"):
+        configs.validate(config)

@@ -285,6 +285,10 @@ def test_planted_claims_fail_when_the_gauge_part_enters():
         ({"levels.low": 0.001}, ("config.levels.low", "0.0105")),
         ({"pictures.name": "mnits"}, ("config.pictures.name", "mnist")),
         ({"num_seeds": 1}, ("config.num_seeds", "2")),
+        ({"toy.radii": (0.1,)}, ("config.toy.radii", "two rising numbers")),
+        ({"toy.num_points": 1}, ("config.toy.num_points", "from 2")),
+        ({"errors.sizes": (0.0, 0.5, 1e9)}, ("config.errors.sizes", "0.0 to 1000.0")),
+        ({"pictures.net.patch": 3}, ("config.pictures.net", "multiples of 3")),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(change, words):

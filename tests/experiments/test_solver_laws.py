@@ -314,6 +314,18 @@ def test_best_is_the_smallest_of_those_named():
         ("low_rank.solvers", ("ddmp",), "'ddpm'"),
         ("pulse.count", 1000, "fit in pulse.steps"),
         ("grid.sigma_max", 152.0, "1.0 to 100.0"),
+        ("orders.steps", (20,), "four numbers or more"),
+        ("orders.end", -1e300, "at most"),
+        ("orders.end", -4.5, "-3.6 to 6.0"),
+        ("orders.end", -3.5, "a number from -3, which is 1 above orders.start, to 6"),
+        ("grid.rho", 1e-300, "1.0 to 100.0"),
+        ("sweeps.tau", (0.0, 1e3), "0.0 to 4.0"),
+        ("pulse.tau", (0.0, 1.0, 1e3), "0.0 to 4.0"),
+        ("early_shift", 0.0, "0.001 or more"),
+        ("early_shift", 1e9, "-100.0 to 100.0"),
+        ("low_rank.num_samples", 1, "16 to 10000000"),
+        ("mixtures.num_samples", 1, "16 to 10000000"),
+        ("gaussian.num_samples", 1, "2 to 10000000"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(name, value, allowed):

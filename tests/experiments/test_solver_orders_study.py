@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
-from analysis.solver_orders import statistics
+from analysis.solver_orders import claims, figures, statistics
 from configs import solver_orders as configs
 from dfx import fields, schedules, solvers
 from dfx.runs.checks import ConfigError
@@ -140,6 +141,17 @@ def test_fitted_order_of_a_power_law_is_its_power():
 SOLVERS, LAWS_, SCHEDULES = ("ddim", "heun", "unipc_3"), ("gaussian", "grid"), list(study.SCHEDULES)
 
 
+def errors_of(names, logs, budgets):
+    """Errors of a run of these solvers, log10 of them by name, the same for all laws and sets."""
+    arrays = {"axes": {k: np.asarray(v) for k, v in study.axes(names).items()}}
+    for name in names:
+        values = np.broadcast_to(10 ** logs[name], (2, 4, 6, len(budgets)))[..., None] * np.ones(3)
+        spent = np.broadcast_to(budgets, (4, 6, len(budgets)))
+        arrays[f"error_{name}"] = {"errors": values, "evaluations": spent}
+    config = from_plain({"laws": LAWS_, "errors": {"budgets": budgets}})
+    return statistics.Errors(SimpleNamespace(config=config, arrays=arrays.__getitem__))
+
+
 @pytest.fixture
 def errors():
     """log10 error = a[solver] + b[schedule, grid] - budget / 10, the same for all sets."""
@@ -147,14 +159,8 @@ def errors():
     of_solver, of_grid = np.array([0.0, 1.0, -1.0]), rng.normal(size=(4, 6))
     budgets = (5, 10, 20, 100)
     logs = of_grid[..., None] - np.asarray(budgets) / 10
-    arrays = {"axes": {k: np.asarray(v) for k, v in study.axes(SOLVERS).items()}}
-    for name, shift in zip(SOLVERS, of_solver):
-        values = np.broadcast_to(10 ** (shift + logs), (2, 4, 6, 4))[..., None] * np.ones(3)
-        spent = np.broadcast_to(budgets, (4, 6, 4))
-        arrays[f"error_{name}"] = {"errors": values, "evaluations": spent}
-    config = from_plain({"laws": LAWS_, "errors": {"budgets": budgets}})
-    run = SimpleNamespace(config=config, arrays=arrays.__getitem__)
-    return SimpleNamespace(read=statistics.Errors(run), of_grid=of_grid, of_solver=of_solver)
+    read = errors_of(SOLVERS, {n: a + logs for n, a in zip(SOLVERS, of_solver)}, budgets)
+    return SimpleNamespace(read=read, of_grid=of_grid, of_solver=of_solver)
 
 
 def test_ratios_are_geometric_means_over_budgets_and_laws(errors):
@@ -186,6 +192,43 @@ def test_the_best_samplers_are_listed_each_on_its_best_grid(errors):
 
 
 @pytest.mark.parametrize(
+    ("names", "drawn"),
+    [
+        (("ddim", "heun"), {"ddim", "heun"}),
+        (("euler",), {"euler"}),
+        (("ddim", "unipc_3"), {"unipc_3"}),
+    ],
+)
+def test_figures_show_the_first_solvers_of_a_run_that_has_none_of_the_usual_ones(names, drawn):
+    read = errors_of(names, dict.fromkeys(names, np.zeros((4, 6, 1))), (7,))
+    assert set(figures.shown(read, figures.THREE, 3)) == drawn
+    for draw in (figures.grids, figures.last_step, figures.work_precision):
+        plt.close(draw(read))
+    assert figures.ranked_budgets(read) == []
+
+
+def test_no_figure_is_drawn_of_nothing(tmp_path):
+    """A budget that no public package was measured at; orders on laws that are left out."""
+    config = from_plain(
+        {
+            "laws": ("low_rank",),
+            "orders": {"laws": ("grid",), "steps": (5, 10)},
+            "public": {"budgets": (1,)},
+        }
+    )
+    arrays = {
+        "axes": {k: np.asarray(v) for k, v in study.axes(("ddim",)).items()},
+        "public_ddim": {"errors": np.ones((4, 1))},
+        "order_ddim": {"errors": np.ones((0, 2, 2, 2, 3))},
+    }
+    run = SimpleNamespace(config=config, arrays=arrays.__getitem__, figures=tmp_path)
+    figures.draw_public(run)
+    figures.draw_orders(run)
+    assert not list(tmp_path.iterdir())
+    assert claims.public_claims(run) == claims.order_claims(statistics.Orders(run)) == []
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"solvers": ("ddpm",)}, "config.solvers: unknown value 'ddpm'"),
@@ -193,7 +236,14 @@ def test_the_best_samplers_are_listed_each_on_its_best_grid(errors):
         ({"num_sets": 1}, "config.num_sets: given 1, allowed: a number from 2"),
         ({"tolerance": 1e-3}, "config.tolerance: given 0.001"),
         ({"orders": {"late_start": -5.0}}, "rising half log-SNRs"),
+        ({"orders": {"end": 1e3}}, "config.orders.end: given 1000.0, allowed: a number from -5"),
+        ({"orders": {"start": -6.0}}, "config.orders.start: given -6.0"),
+        ({"orders": {"end": -0.9}}, "0.5 apart"),
         ({"errors": {"budgets": (0, 5)}}, "config.errors.budgets: given"),
+        ({"errors": {"budgets": (10, 5)}}, "config.errors.budgets: given"),
+        ({"public": {"budgets": (5, 10**7)}}, "config.public.budgets: given"),
+        ({"statistics": {"num_samples": 1}}, "config.statistics.num_samples: given 1, allowed: a"),
+        ({"statistics": {"num_levels": 2}}, "config.statistics.num_levels: given 2, allowed: a"),
     ],
 )
 def test_a_wrong_setting_is_named(changes, message):

@@ -351,6 +351,12 @@ def test_training_from_the_truth_stays_and_its_loss_is_that_of_the_exact_denoise
         ("nets.rank.levels", (0.1, 40.0), "a number from 0.001 to 37.5"),
         ("pictures.levels", (0.1, 200.0), "a number from 0.001 to 150.0"),
         ("maps.num_seeds", 1, "a number from 2 to 10000"),
+        ("maps.counts", (2, 9), "with d and d + 1 for a d of maps.dims"),
+        ("maps.points.counts", (4, 5), "with d and d + 1 for a d of maps.points.dims"),
+        ("maps.counts", (3, 4), "one below its last"),
+        ("nets.ratios", (5,), "two rising numbers or more"),
+        ("laws.noise_counts", (2, 3), "two of them at least laws.noise_dims' last, 3"),
+        ("pictures.digits", {"patch": 3, "width": 48, "depth": 2, "heads": 4}, "multiples of 3"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(setting, value, words):
