@@ -17,8 +17,6 @@ from dfx.errors import PersonError, unknown
 
 #: Keys take 31 bits for sure; parts of a study add some hundreds.
 LARGEST_SEED = 2**31 - 1000
-
-
 #: No setting of any study is near it; larger ones overflow what is computed with them.
 LARGEST = 10**12
 
