@@ -29,9 +29,9 @@ def read(folder: Path, split: str, limit: int | None = None) -> Pictures:
         return read_file(folder / f"{split}.npz", limit)
     images = existing(folder, (f"{split}_images.npy",))
     labels = folder / f"{split}_labels.npy"
-    entries = {"images": _array(read_bytes(images), str(images))}
+    entries = {"images": array_of(read_bytes(images), str(images))}
     if labels.is_file():
-        entries["labels"] = _array(read_bytes(labels), str(labels))
+        entries["labels"] = array_of(read_bytes(labels), str(labels))
     return _pictures(entries, str(images), limit)
 
 
@@ -43,7 +43,7 @@ def read_file(path: Path, limit: int | None = None) -> Pictures:
     """
     data = read_bytes(path)
     if path.suffix == ".npy":
-        return _pictures({"images": _array(data, str(path))}, str(path), limit)
+        return _pictures({"images": array_of(data, str(path))}, str(path), limit)
     return _pictures(_members(data, str(path)), str(path), limit)
 
 
@@ -58,11 +58,15 @@ def _members(data: bytes, where: str) -> dict[str, np.ndarray]:
     if "images" not in raw or len(raw) < len(names):  # an unread key may be misspelt labels
         has = ", ".join(map(repr, names)) or "none"
         raise DataError(f"{where}: keys are {has}, allowed: 'images', 'labels', 'num_classes'")
-    return {key: _array(entry, f"{where} key {key!r}") for key, entry in raw.items()}
+    return {key: array_of(entry, f"{where} key {key!r}") for key, entry in raw.items()}
 
 
-def _array(data: bytes, where: str) -> np.ndarray:
-    """The array in the bytes of an .npy file, which must end where the array does."""
+def array_of(data: bytes, where: str) -> np.ndarray:
+    """Return the array in the bytes of an .npy file, which must end where the array does.
+
+    Raises:
+      DataError: it is none, torn, or a pickle; the line begins with `where`.
+    """
     if not data.startswith(_NPY_MAGIC):
         begin = data[:6].hex(" ") or "nothing"
         raise DataError(f"{where}: not an .npy file, it begins with {begin}")

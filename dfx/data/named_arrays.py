@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dfx.data.arrays import array_of
 from dfx.data.layout import DataError, one_line, read_bytes
 
 
@@ -30,7 +31,10 @@ def read_named(
     where, names = Path(path).expanduser(), tuple(names)
     try:
         with zipfile.ZipFile(io.BytesIO(read_bytes(where))) as archive:
-            found = {name: _array(archive.read(f"{name}.npy")) for name in names}
+            found = {
+                name: array_of(archive.read(f"{name}.npy"), f"{where} key {name!r}")
+                for name in names
+            }
     except DataError:
         raise
     except Exception as error:  # zipfile and NumPy raise some ten kinds for broken files
@@ -44,12 +48,3 @@ def read_named(
         if not np.isfinite(array).all():
             raise DataError(f"{where}: {name} holds numbers that are not finite")
     return found
-
-
-def _array(data: bytes) -> np.ndarray:
-    buffer = io.BytesIO(data)
-    # np.load would open whatever the bytes are: an archive too.
-    array = np.lib.format.read_array(buffer, allow_pickle=False)
-    if buffer.tell() != len(data):
-        raise ValueError(f"{len(data) - buffer.tell()} bytes after an array")
-    return array

@@ -43,7 +43,7 @@ def test_what_is_no_number_or_not_finite_is_named(path):
     np.savez(path, a=np.array([1.0, np.inf]))
     assert "a holds numbers that are not finite" in message(path, "a")
     np.savez(path, a=np.array([None], object))
-    assert "allow_pickle=False" in message(path, "a")
+    assert "which is a pickle: refused" in message(path, "a")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
@@ -61,8 +61,8 @@ def test_a_member_that_is_no_array_or_goes_on_after_it_is_named(path):
     member = io.BytesIO()
     np.save(member, ARRAYS["a"])
     for inside, expected in (
-        (path.read_bytes(), "the magic string is not correct"),
-        (member.getvalue() + b"more", "no weights (4 bytes after an array)"),
+        (path.read_bytes(), "not an .npy file, it begins with 50 4b"),
+        (member.getvalue() + b"more", "wrong size, 4 bytes after the array"),
     ):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a.npy", inside)
